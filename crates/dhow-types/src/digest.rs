@@ -12,7 +12,9 @@ pub struct Digest([u8; 32]);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
     /// Not `sha256:` followed by something.
-    #[error("invalid digest {0:?}: only sha256 digests (\"sha256:\" and 64 lower-case hexadecimal digits) are supported")]
+    #[error(
+        "invalid digest {0:?}: only sha256 digests (\"sha256:\" and 64 lower-case hexadecimal digits) are supported"
+    )]
     Algorithm(String),
     /// The encoded part is not 64 lower-case hexadecimal digits.
     #[error("invalid digest {0:?}: expected 64 lower-case hexadecimal digits after \"sha256:\"")]

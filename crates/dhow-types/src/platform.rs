@@ -54,9 +54,8 @@ impl FromStr for Platform {
     type Err = PlatformError;
 
     fn from_str(text: &str) -> Result<Self, PlatformError> {
-        let ok = |part: &str| {
-            !part.is_empty() && part.bytes().all(|c| c.is_ascii_alphanumeric() || b"_.-".contains(&c))
-        };
+        let ok =
+            |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_alphanumeric() || b"_.-".contains(&c));
         let parts: Vec<&str> = text.split('/').collect();
         if !parts.iter().all(|p| ok(p)) {
             return Err(PlatformError(text.chars().take(80).collect()));

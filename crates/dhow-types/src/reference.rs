@@ -262,8 +262,25 @@ mod tests {
         let long = format!("a/{}", "b".repeat(260));
         let hex = "a".repeat(64);
         for bad in [
-            "", ":", "a:", "a:-x", "A", "a/B", "a//b", "a/", "/a", "a_-b", "a...b", "a@sha256:xyz", "-h/a", "a b", "ä",
-            "host:99999/a", "../x", &long, &hex,
+            "",
+            ":",
+            "a:",
+            "a:-x",
+            "A",
+            "a/B",
+            "a//b",
+            "a/",
+            "/a",
+            "a_-b",
+            "a...b",
+            "a@sha256:xyz",
+            "-h/a",
+            "a b",
+            "ä",
+            "host:99999/a",
+            "../x",
+            &long,
+            &hex,
         ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad:?} was accepted");
         }
