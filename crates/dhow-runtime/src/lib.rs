@@ -1,1 +1,5 @@
 //! dhow-runtime
+
+pub mod caps;
+pub mod cgroup;
+pub mod seccomp;
