@@ -1,1 +1,37 @@
-//! dhow-dockerfile
+//! Dockerfile and `.dockerignore` syntax: bytes to typed instructions.
+//!
+//! The stages are kept apart, and each can be tested alone:
+//! bytes → logical lines with their here-documents ([`Statement`]) → typed [`Instruction`]s → [`Stage`]s ([`Dockerfile`]).
+//! Beside them stand the two small languages that the builder applies later: word expansion ([`Expander`]) and the
+//! patterns of `.dockerignore` ([`IgnoreList`]) and of `COPY` ([`glob`]).
+//!
+//! Deliberately absent: I/O of any kind, the meaning of an instruction for an image, and defaults that depend on a
+//! platform. A flag that BuildKit knows is always parsed; whether it can be carried out is the builder's business.
+
+mod directive;
+mod duration;
+mod error;
+mod expand;
+pub mod glob;
+mod heredoc;
+mod ignore;
+mod instruction;
+mod lines;
+mod parse;
+mod pattern;
+mod suggest;
+mod words;
+
+pub use duration::parse_duration;
+pub use error::{ExpandError, ExpandProblem, ParseError, Problem};
+pub use expand::{Expander, Expansion};
+pub use glob::BadPattern;
+pub use heredoc::{Heredoc, strip_leading_tabs};
+pub use ignore::{IgnoreError, IgnoreList, ParentMatch};
+pub use instruction::{
+    Add, ArgDecl, Command, CommandLine, Copy, FileSources, From, HealthProbe, InlineFile, Instruction, KeyValue,
+    OnBuild, Run, RunNetwork, Span,
+};
+pub use lines::{Directives, Statement, Statements};
+pub use parse::{Dockerfile, Stage, Warning, parse_trigger};
+pub use suggest::closest;

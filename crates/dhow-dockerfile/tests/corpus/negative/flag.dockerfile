@@ -1,0 +1,3 @@
+FROM a
+COPY --frm=x \
+  a b

@@ -1,0 +1,15 @@
+//! Any text as a word, expanded with every combination of options.
+#![no_main]
+
+use dhow_dockerfile::Expander;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let lookup = |name: &str| (name.len() % 2 == 1).then(|| format!("<{name} $x>"));
+    for escape in ['\\', '`'] {
+        let plain = Expander::new(escape, &lookup);
+        for expander in [plain, plain.raw_quotes(), plain.raw_escapes(), plain.keep_unset(), plain.plain_quotes()] {
+            let _ = expander.expand(text);
+        }
+    }
+});
