@@ -8,7 +8,7 @@ use std::path::PathBuf;
 const EDGES: &[(&str, &[&str])] = &[
     ("dhow-types", &[]),
     ("dhow-sys", &[]),
-    ("dhow-dockerfile", &[]),
+    ("dhow-dockerfile", &["dhow-types"]),
     ("dhow-oci", &["dhow-types"]),
     ("dhow-store", &["dhow-types", "dhow-oci", "dhow-sys"]),
     ("dhow-registry", &["dhow-types", "dhow-oci"]),
