@@ -37,11 +37,11 @@ pub enum Format {
     /// The command's own columns.
     Table,
     /// Columns of the user's choice.
-    TableTemplate(Template, Template),
+    TableTemplate(Box<(Template, Template)>),
     /// One JSON object per line.
     Json,
     /// One template per row.
-    Template(Template),
+    Template(Box<Template>),
     /// `key: value` lines.
     Raw,
 }
@@ -56,9 +56,9 @@ impl Format {
             _ => match text.strip_prefix("table ").or_else(|| text.strip_prefix("table\\t")) {
                 Some(columns) => {
                     let columns = columns.trim();
-                    Ok(Self::TableTemplate(Template::parse(columns)?, Template::parse(&plain(columns))?))
+                    Ok(Self::TableTemplate(Box::new((Template::parse(columns)?, Template::parse(&plain(columns))?))))
                 }
-                None => Ok(Self::Template(Template::parse(text)?)),
+                None => Ok(Self::Template(Box::new(Template::parse(text)?))),
             },
         }
     }
@@ -123,7 +123,8 @@ impl Listing {
                 let row = |r: &Row| self.columns.iter().map(|c| cell(r.get(c))).collect::<Vec<_>>().join("\t");
                 Ok(align(&std::iter::once(header).chain(self.rows.iter().map(row)).collect::<Vec<_>>()))
             }
-            Format::TableTemplate(template, header) => {
+            Format::TableTemplate(pair) => {
+                let (template, header) = &**pair;
                 let fields = self.headers.iter().map(|(n, h)| ((*n).to_owned(), Json::String((*h).to_owned())));
                 let mut lines = vec![header.render_row(&Json::Object(fields.collect()), &self.label_headers())?];
                 for row in &self.rows {

@@ -52,6 +52,7 @@ impl Template {
     /// Parses a template. `\t` and `\n` outside actions stand for tab and line end.
     pub fn parse(text: &str) -> Result<Self, GrammarError> {
         let text = text.replace("\\t", "\t").replace("\\n", "\n");
+        check_blocks(&text)?;
         let source = rewrite_label(&text);
         let originals = source.contains("json").then(Originals::default);
         let build = |missing| {
@@ -154,6 +155,26 @@ fn address(value: &Value) -> Option<usize> {
         Value::Map(map) => Some(Arc::as_ptr(map).cast::<()>() as usize),
         _ => None,
     }
+}
+
+/// Every block is ended and every end has its block; the template engine lets some of both pass.
+fn check_blocks(text: &str) -> Result<(), GrammarError> {
+    let mut depth = 0usize;
+    let mut rest = text;
+    while let Some((_, action)) = rest.split_once("{{") {
+        let word = action.strip_prefix('-').unwrap_or(action).trim_start();
+        let end = word.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(word.len());
+        match &word[..end] {
+            "if" | "range" | "with" | "block" | "define" => depth += 1,
+            "end" => {
+                let outside = || GrammarError::Template("unexpected {{end}}".to_owned());
+                depth = depth.checked_sub(1).ok_or_else(outside)?;
+            }
+            _ => {}
+        }
+        rest = action;
+    }
+    if depth == 0 { Ok(()) } else { Err(GrammarError::Template("unexpected EOF: a block has no {{end}}".to_owned())) }
 }
 
 fn parse_error(error: TemplateError) -> GrammarError {
@@ -323,7 +344,7 @@ mod tests {
 
     #[test]
     fn bad_templates() {
-        for bad in ["{{.X", "{{if .X}}", "{{if}}", "{{nope .}}"] {
+        for bad in ["{{.X", "{{end}}", "{{if .X}}", "{{if}}x{{end}}", "{{nope .}}"] {
             let result = Template::parse(bad).and_then(|t| t.render(&json!({}), &[]));
             assert!(matches!(result, Err(GrammarError::Template(_))), "{bad}: {result:?}");
         }
