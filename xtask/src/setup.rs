@@ -40,6 +40,7 @@ const PACKAGES: &[Package] = &[
     package("util-linux", "unshare", &[Demo, Test, Bench]),
     package("mmdebstrap", "mmdebstrap", &[Demo]),
     package("curl", "curl", &[Demo]),
+    package("python3-pip", "pip3", &[Demo]),
     package("ca-certificates", "update-ca-certificates", &[Demo]),
     package("crun", "crun", &[Bench]),
     package("runc", "runc", &[Bench]),

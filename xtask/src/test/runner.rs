@@ -177,10 +177,9 @@ fn end_leftovers(place: &Path) {
         let names = |file: &str| {
             std::fs::read(entry.path().join(file)).is_ok_and(|b| String::from_utf8_lossy(&b).contains(&place))
         };
+        let Some(process) = rustix::process::Pid::from_raw(pid) else { continue };
         if names("cmdline") || names("mountinfo") {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-                rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
-            }
+            rustix::process::kill_process(process, rustix::process::Signal::KILL).ok();
         }
     }
 }
