@@ -301,9 +301,8 @@ fn with_colon(detail: &str) -> String {
 /// strings (signed URLs), nothing that follows the word `Bearer` or `Basic`.
 pub(crate) fn clean(text: &str) -> String {
     let mut out = String::new();
-    let mut words = 0usize;
     let mut hide_next = false;
-    for word in text.split_whitespace() {
+    for (words, word) in text.split_whitespace().enumerate() {
         if out.len() > 300 {
             out.push('…');
             break;
@@ -311,7 +310,6 @@ pub(crate) fn clean(text: &str) -> String {
         if words > 0 {
             out.push(' ');
         }
-        words += 1;
         if hide_next {
             out.push('…');
             hide_next = false;

@@ -12,8 +12,6 @@ mod auth;
 mod blob;
 mod push;
 mod session;
-#[cfg(test)]
-mod tests;
 
 pub use blob::BlobReader;
 
