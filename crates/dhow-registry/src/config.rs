@@ -58,9 +58,9 @@ pub trait Credentials: Sync {
 
 /// No credentials for anyone.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Anonymous;
+pub struct NoCredentials;
 
-impl Credentials for Anonymous {
+impl Credentials for NoCredentials {
     fn get(&self, _server: &str) -> Result<Option<Credential>, RegistryError> {
         Ok(None)
     }

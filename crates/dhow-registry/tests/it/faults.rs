@@ -176,7 +176,7 @@ fn a_trickle_is_a_stall() {
     s.clock.tick(Duration::from_secs(31));
     let options =
         Options { clock: Arc::clone(&s.clock) as Arc<dyn Clock>, progress_bytes: u64::MAX, ..Options::default() };
-    let client = Client::with_options(RegistryConfig::default(), Arc::new(dhow_registry::Anonymous), options);
+    let client = Client::with_options(RegistryConfig::default(), Arc::new(dhow_registry::NoCredentials), options);
     let got = read_blob(&client, &b.reference, &b.descriptor, 0).unwrap();
     assert!(got == b.bytes);
     assert!(!b.ranges().is_empty() && !s.clock.sleeps().is_empty());
