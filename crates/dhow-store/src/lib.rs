@@ -1,1 +1,134 @@
-//! dhow-store
+//! Content-addressed blobs, unpacked layers, images and references.
+//!
+//! # Format on disk, version 1
+//!
+//! ```text
+//! ROOT/                          0711, everything below 0700
+//!   store.json                   format, version, feature names (compatible / read_only / incompatible)
+//!   graph.lock                   flock: shared by who adds references, exclusive for who deletes
+//!   blobs/sha256/<hex>           complete, verified, durable blobs; 0444
+//!   ingest/<hex>, <hex>.journal  partial downloads
+//!   layers/<diff hex>/fs/        an unpacked layer, an overlay lower directory
+//!                     meta.json  sizes, implied directories, how its tar can be had again
+//!                     source.json  descriptor of a blob that is this layer, if one is known
+//!   l/<22 characters>            short symlinks to layers/<hex>/fs and chains/<hex>/fs
+//!   chains/<chain hex>/lower     overlay lower directories of a stack of layers, topmost first, one link name per line
+//!                      fs/       fix-up of the topmost layer's implied directories, where one is needed
+//!   images/<id hex>/record.json  an image: its layers, manifest, blobs
+//!                   names/<hash> hints: which references may point here
+//!   detached/<id hex>.json       a removed image that a container still uses
+//!   refs/<hash>.json             a reference (tag or repository digest) and its image; <hash> is that of its text
+//!   pins/<name>.json             layers and blobs kept by others (build cache)
+//!   leases/lease-*, doom-*       objects in use, objects being deleted; locked by a living process
+//!   tmp/                         staging; what nobody has locked is garbage
+//! ```
+//!
+//! `docs/formats/store.md` describes every file, the order of writes, the locks and their order.
+//!
+//! # Rules
+//!
+//! * What is visible is complete, verified and durable. Everything is made in `tmp/` and renamed.
+//! * A process may die at any instruction. What it leaves is unlocked, and [`Store::heal`] removes it.
+//! * Content is hostile. No name from an image or archive becomes part of a path of the store.
+//!
+//! # What this crate does not do
+//!
+//! It does not talk to registries, mount anything, run programs, print, or know containers other than by
+//! [`ImageUse`] that the caller reports.
+
+mod blobs;
+mod disk;
+mod error;
+mod ingest;
+mod layer;
+mod layout;
+mod lease;
+mod tar;
+
+pub use error::StoreError;
+pub use ingest::{Follower, Ingest};
+pub use layer::stream::decompressor;
+pub use layer::{ScratchDir, StagedLayer};
+pub use lease::GraphLock;
+
+use layout::Layout;
+use lease::{Lease, Object};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A store. Cheap to open and to clone; safe to use from many threads and processes at once.
+///
+/// Layers and blobs that one `Store` (with its clones) found or made are not deleted by anybody while it lives, even when
+/// no image refers to them. When the last clone is dropped, what it made and nothing refers to is removed. So a server opens
+/// a store per operation, not one for good.
+#[derive(Debug, Clone)]
+pub struct Store {
+    layout: Arc<Layout>,
+    holder: Arc<Holder>,
+}
+
+/// The lease of a store and its clones.
+#[derive(Debug)]
+struct Holder {
+    layout: Arc<Layout>,
+    lease: Mutex<Lease>,
+}
+
+impl Store {
+    /// Opens the store below `root`, making it if it is missing. One small file is read; nothing is scanned.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let layout = Arc::new(Layout::open(root)?);
+        let holder = Arc::new(Holder { layout: Arc::clone(&layout), lease: Mutex::default() });
+        Ok(Self { layout, holder })
+    }
+
+    /// The directory of the store.
+    pub fn root(&self) -> &Path {
+        &self.layout.root
+    }
+
+    /// Keeps every deletion out while the guard lives. For callers that look something up and then make a record of their
+    /// own that refers to it (a container and its image). Hold it briefly; it never waits for another holder of this kind.
+    pub fn hold(&self) -> Result<GraphLock, StoreError> {
+        self.shared_lock()
+    }
+
+    /// Fails if the store has features that this code must not write under.
+    fn writable(&self) -> Result<(), StoreError> {
+        if self.layout.read_only.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::Format { root: self.layout.root.clone(), features: self.layout.read_only.clone() })
+    }
+
+    fn shared_lock(&self) -> Result<GraphLock, StoreError> {
+        GraphLock::shared(&self.layout.graph_lock())
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Lease> {
+        self.holder.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Protects objects from deletion while this store is open.
+    fn lease(&self, objects: &[Object]) -> Result<(), StoreError> {
+        if !self.layout.read_only.is_empty() {
+            return Ok(());
+        }
+        let graph = self.shared_lock()?;
+        self.lease_under(&graph, objects)
+    }
+
+    fn lease_under(&self, graph: &GraphLock, objects: &[Object]) -> Result<(), StoreError> {
+        self.leases().add(graph, &self.layout.leases(), objects)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let lease = self.lease.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if lease.leftovers().is_empty() {
+            let _ = lease.end();
+        }
+        // Otherwise the unlocked list makes the next heal sweep it.
+    }
+}
