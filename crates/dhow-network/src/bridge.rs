@@ -181,6 +181,7 @@ impl Bridge {
                 if let Some(link) = link.filter(|l| l.kind.as_deref() == Some("veth")) {
                     let mut batch = connection.batch();
                     route::push_master(&mut batch, link.index, bridge);
+                    route::push_hairpin(&mut batch, &name);
                     connection.transact(batch).during("reconnect network device", &name)?;
                 }
             }

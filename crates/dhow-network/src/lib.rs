@@ -20,6 +20,8 @@ mod ports;
 mod route;
 mod subnet;
 mod sysctl;
+#[cfg(test)]
+mod tests;
 
 pub use attach::{configure_inside, loopback_up};
 pub use bridge::{Bridge, BridgeNames};

@@ -25,7 +25,11 @@ const IFLA_NET_NS_PID: u16 = 19;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BR_STP_STATE: u16 = 5;
+/// Hairpin mode.
+const IFLA_BRPORT_MODE: u16 = 4;
 const VETH_INFO_PEER: u16 = 1;
 /// `RTEXT_FILTER_SKIP_STATS`: halves the answer.
 const SKIP_STATS: u32 = 1 << 3;
@@ -73,7 +77,7 @@ pub struct Route {
 pub struct VethPair<'a> {
     /// Name of the host's end.
     pub name: &'a str,
-    /// Index of the bridge it becomes a port of.
+    /// Index of the bridge it becomes a port of; 0 is none.
     pub bridge: u32,
     /// MTU of both ends.
     pub mtu: u32,
@@ -162,8 +166,8 @@ pub fn create_bridge(connection: &mut Connection, name: &str, mac: [u8; 6], mtu:
     connection.transact(batch)
 }
 
-/// Makes a veth pair: one end a port of the bridge and up, the other in a process's network namespace. One message, so
-/// that there is no moment with half of it.
+/// Makes a veth pair: one end a port of the bridge and up, the other in a process's network namespace. One message makes
+/// both, so that there is no moment with half of it.
 pub fn create_veth(connection: &mut Connection, pair: &VethPair<'_>) -> Result<(), NetlinkError> {
     let mut batch = connection.batch();
     batch.message(RTM_NEWLINK, wire::CREATE | wire::EXCLUSIVE, &ifinfo(0, IFF_UP, IFF_UP), |m| {
@@ -182,7 +186,23 @@ pub fn create_veth(connection: &mut Connection, pair: &VethPair<'_>) -> Result<(
             });
         });
     });
+    if pair.bridge != 0 {
+        push_hairpin(&mut batch, pair.name);
+    }
     connection.transact(batch)
+}
+
+/// Adds "let the bridge send frames back through the port they came from". Where br_netfilter is on, as Docker and
+/// Kubernetes set it, destinations are rewritten before the bridge decides, and a container that asks for its own
+/// published port would be told nothing without this.
+pub fn push_hairpin(batch: &mut Batch, name: &str) {
+    batch.message(RTM_NEWLINK, 0, &ifinfo(0, 0, 0), |m| {
+        m.put_text(IFLA_IFNAME, name);
+        m.nest(IFLA_LINKINFO, |m| {
+            m.put(IFLA_INFO_SLAVE_KIND, b"bridge");
+            m.nest(IFLA_INFO_SLAVE_DATA, |m| m.put(IFLA_BRPORT_MODE, &[1]));
+        });
+    });
 }
 
 /// Adds "bring the link up".
