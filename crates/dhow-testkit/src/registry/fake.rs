@@ -229,6 +229,15 @@ impl FakeRegistry {
         digest
     }
 
+    /// Stores an image as it was built, damaged where that was asked for. Returns the manifest's digest.
+    pub fn put_image(&self, repository: &str, tag: &str, image: &crate::ImageBuilder) -> Digest {
+        for (hex, bytes) in image.blobs() {
+            let digest = Digest::from_hex(&hex).expect("a digest in hex");
+            self.put_blob_as(repository, &digest, bytes);
+        }
+        self.put_manifest(repository, Some(tag), "application/vnd.oci.image.manifest.v1+json", &image.manifest_bytes())
+    }
+
     /// The bytes of a manifest by tag or digest.
     pub fn manifest(&self, repository: &str, name: &str) -> Option<Vec<u8>> {
         let content = lock(&self.shared.content);
