@@ -109,6 +109,17 @@ pub enum EngineError {
     /// The builder.
     #[error(transparent)]
     Build(#[from] dhow_build::BuildError),
+    /// An image is not offered for the platform that is wanted.
+    #[error("no matching manifest for {wanted} in the manifest list entries: the image is offered for {offered}")]
+    NoMatchingPlatform {
+        /// The platform.
+        wanted: String,
+        /// What there is, separated by commas.
+        offered: String,
+    },
+    /// A push of a name that no local image has.
+    #[error("An image does not exist locally with the tag: {0}")]
+    NotTagged(String),
 }
 
 impl EngineError {
@@ -150,6 +161,7 @@ impl Categorized for EngineError {
             Self::Monitor(e) => e.kind(),
             Self::Document(_) => ErrorKind::Corrupt,
             Self::Build(e) => e.kind(),
+            Self::NoMatchingPlatform { .. } | Self::NotTagged(_) => ErrorKind::NotFound,
         }
     }
 
@@ -167,6 +179,7 @@ impl Categorized for EngineError {
             Self::Network(e) => e.hint(),
             Self::Launch(e) => e.hint(),
             Self::Build(e) => e.hint(),
+            Self::NotTagged(_) => Some("give the image that name with: dhow tag IMAGE NAME".to_owned()),
             _ => None,
         }
     }
