@@ -6,11 +6,13 @@
 pub mod bpf;
 pub mod caps;
 pub mod fs;
+pub mod inherit;
 pub mod lock;
 pub mod mount;
 pub mod netlink;
 pub mod ns;
 pub mod process;
 pub mod seccomp;
+pub mod signals;
 pub mod tty;
 pub mod xattr;
