@@ -22,6 +22,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// New mount namespace.
 pub const CLONE_NEWNS: u64 = 0x0002_0000;
@@ -75,8 +76,14 @@ impl Exit {
     }
 }
 
+/// Set in children of [`clone_child`], which start no threads, so that they can do without `/proc`.
+static CLONED: AtomicBool = AtomicBool::new(false);
+
 /// Whether the process has one thread. One stat(2): the link count of `/proc/self/task` is two plus the threads.
 pub fn is_single_threaded() -> io::Result<bool> {
+    if CLONED.load(Ordering::Relaxed) {
+        return Ok(true);
+    }
     Ok(rustix::fs::stat("/proc/self/task")?.st_nlink == 3)
 }
 
@@ -100,7 +107,7 @@ struct CloneArgs {
 /// Makes a child process in new namespaces (`CLONE_NEW*` bits), and in a version 2 cgroup at once when one is given.
 ///
 /// The child has a copy of the caller's memory and descriptors, runs `body`, and exits with what it returns; a panic in
-/// it ends the child alone. Signal handlers are reset. Fails with `EDEADLK` in a process with more than one thread.
+/// it ends the child alone. It must not start threads. Signal handlers are reset. Fails with `EDEADLK` in a process with more than one thread.
 pub fn clone_child(namespaces: u64, cgroup: Option<BorrowedFd<'_>>, body: impl FnOnce() -> i32) -> io::Result<Child> {
     if !is_single_threaded()? {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
@@ -124,6 +131,7 @@ pub fn clone_child(namespaces: u64, cgroup: Option<BorrowedFd<'_>>, body: impl F
         return Err(io::Error::last_os_error());
     }
     if pid == 0 {
+        CLONED.store(true, Ordering::Relaxed);
         // The stack frames above belong to the parent: neither a return nor an unwinding may reach them.
         let code = catch_unwind(AssertUnwindSafe(body)).unwrap_or(PANICKED);
         exit_now(code);
@@ -398,8 +406,8 @@ fn mask_signals(mask: u64, before: Option<&mut u64>) {
 
 /// Closes every descriptor from `first` on (close_range(2), Linux 5.9).
 ///
-/// For a child that is about to become another program: values that own such descriptors must not be used or dropped
-/// after this.
+/// For a process that is about to become another program, or to do nothing but wait: values that own such descriptors
+/// must not be used after this.
 pub fn close_from(first: RawFd) -> io::Result<()> {
     // SAFETY: the caller has no further use of the descriptors, as the function's contract says; a stale number in an
     // `OwnedFd` that is never touched again does no harm.
@@ -407,16 +415,15 @@ pub fn close_from(first: RawFd) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Moves descriptors to the numbers 0, 1, 2, … in the given order, with close-on-exec set from number 3 on.
+/// Makes `stdio` descriptors 0 to 2 and `rest` the following numbers, close-on-exec, and closes every other one.
 ///
-/// Like [`close_from`] for a process that is about to be replaced: whatever was open under those numbers is closed.
-pub fn move_to_front(fds: Vec<OwnedFd>) -> io::Result<()> {
-    use std::os::fd::IntoRawFd;
-    let count = fds.len() as RawFd;
-    let mut moved = Vec::with_capacity(fds.len());
-    for fd in &fds {
-        moved.push(rustix::io::fcntl_dupfd_cloexec(fd, count)?);
-    }
+/// For a process that is about to become another program: no value that owned a descriptor before may be used after
+/// this. Returns what `rest` became.
+pub fn replace_descriptors(stdio: [OwnedFd; 3], rest: Vec<OwnedFd>) -> io::Result<Vec<OwnedFd>> {
+    let all: Vec<OwnedFd> = stdio.into_iter().chain(rest).collect();
+    let count = all.len() as RawFd;
+    // First out of the way of the final numbers, then to them.
+    let moved = all.iter().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, count)).collect::<Result<Vec<_>, _>>()?;
     for (number, fd) in moved.iter().enumerate() {
         let flags = if number < 3 { 0 } else { libc::O_CLOEXEC };
         // SAFETY: a system call on numbers of this process's own table; see the contract above.
@@ -424,15 +431,12 @@ pub fn move_to_front(fds: Vec<OwnedFd>) -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
-    // Their old numbers may be among the new ones and must not be closed by a destructor.
-    for fd in fds {
-        let old = fd.into_raw_fd();
-        if old >= count {
-            // SAFETY: `old` was owned by the value just taken apart and is not one of the new numbers.
-            drop(unsafe { OwnedFd::from_raw_fd(old) });
-        }
-    }
-    Ok(())
+    // Their numbers are among the final ones, or are closed by the next call; no destructor may close them again.
+    std::mem::forget(all);
+    std::mem::forget(moved);
+    close_from(count)?;
+    // SAFETY: the numbers from 3 on were made above, and no value owns them yet.
+    Ok((3..count).map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect())
 }
 
 /// Leaves some namespaces for new ones (unshare(2)); `CLONE_NEW*` bits alone.
