@@ -16,7 +16,7 @@ pub mod victim;
 pub use census::Census;
 pub use dhow::{Dhow, Output};
 pub use image::{Entry, ImageBuilder, Tar, busybox_image};
-pub use net::NetNs;
+pub use net::{Inside, NetNs};
 pub use pty::Pty;
 pub use victim::Victim;
 

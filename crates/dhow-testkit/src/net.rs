@@ -68,3 +68,32 @@ impl Default for NetNs {
         Self::new()
     }
 }
+
+/// A value that was made inside a namespace, such as a server, and is dropped there too.
+#[derive(Debug)]
+pub struct Inside<'a, T: Send> {
+    net: &'a NetNs,
+    value: Option<T>,
+}
+
+impl<'a, T: Send> Inside<'a, T> {
+    /// Makes the value on a thread inside `net`.
+    pub fn new(net: &'a NetNs, make: impl FnOnce() -> T + Send) -> Self {
+        Self { net, value: Some(net.enter(make)) }
+    }
+}
+
+impl<T: Send> std::ops::Deref for Inside<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl<T: Send> Drop for Inside<'_, T> {
+    fn drop(&mut self) {
+        let value = self.value.take();
+        self.net.enter(|| drop(value));
+    }
+}
