@@ -1,0 +1,192 @@
+//! What the builder needs from its surroundings. The engine implements it over the store and the runtime; tests
+//! implement it in memory.
+
+use crate::context::FileStat;
+use dhow_dockerfile::RunNetwork;
+use dhow_oci::image::ImageConfig;
+use dhow_types::{Categorized, Digest, ErrorKind, Platform, Reference, Timestamp};
+use std::fmt;
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+/// An error of the surroundings. It shows as the error it wraps.
+#[derive(Debug)]
+pub struct BackendError {
+    kind: ErrorKind,
+    hint: Option<String>,
+    inner: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl BackendError {
+    /// Wraps a typed error.
+    pub fn new(error: impl Categorized + Send + Sync + 'static) -> Self {
+        Self { kind: error.kind(), hint: error.hint(), inner: Box::new(error) }
+    }
+
+    /// An error that has only a text.
+    pub fn text(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, hint: None, inner: message.into().into() }
+    }
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl std::error::Error for BackendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.inner.source()
+    }
+}
+
+impl Categorized for BackendError {
+    fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.hint.clone()
+    }
+}
+
+/// A base image.
+#[derive(Debug, Clone)]
+pub struct BaseImage {
+    /// Its id.
+    pub id: Digest,
+    /// Its config.
+    pub config: ImageConfig,
+}
+
+/// What a step did, as the cache remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CachedStep {
+    /// The layer it made; `None` when it changed nothing.
+    pub layer: Option<Digest>,
+    /// When.
+    pub created: Timestamp,
+}
+
+/// Work on a root directory, done in a helper: the bytes come back, an error discards the changes.
+pub type Work<'a> = dyn FnMut(BorrowedFd<'_>) -> Result<Vec<u8>, String> + 'a;
+
+/// The outcome of [`Backend::edit`].
+#[derive(Debug, Clone)]
+pub struct Edited {
+    /// The layer with the changes; `None` when nothing changed.
+    pub layer: Option<Digest>,
+    /// What the work returned.
+    pub reply: Vec<u8>,
+}
+
+/// A command to run in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunStep {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// `KEY=VALUE`, complete.
+    pub env: Vec<String>,
+    /// Working directory, absolute.
+    pub cwd: String,
+    /// `user[:group]`; empty is root.
+    pub user: String,
+    /// Host name.
+    pub hostname: String,
+    /// Network: the instruction's word.
+    pub network: RunNetwork,
+    /// Network of the build when the instruction says `default`: `bridge`, `host`, `none`, or as the caller typed it.
+    pub build_network: String,
+    /// Read-only files mounted for this command only.
+    pub files: Vec<RunFile>,
+    /// Additional `/etc/hosts` lines: (name, address).
+    pub extra_hosts: Vec<(String, String)>,
+}
+
+/// A file that only one command sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFile {
+    /// Absolute path in the container.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Content.
+    pub content: Vec<u8>,
+}
+
+/// The outcome of [`Backend::run`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunOutcome {
+    /// Exit code; 128 + n for a signal.
+    pub exit_code: i64,
+    /// The layer with the changes; `None` when nothing changed or the command failed.
+    pub layer: Option<Digest>,
+}
+
+/// The builder's surroundings.
+pub trait Backend {
+    /// Finds an image by reference or id, pulling it when it is not there or when `pull` asks for it. `platform` is given
+    /// when the Dockerfile or the caller names one.
+    fn resolve_image(
+        &self,
+        reference: &str,
+        platform: Option<&Platform>,
+        pull: bool,
+    ) -> Result<BaseImage, BackendError>;
+
+    /// A remembered step.
+    fn cache_get(&self, key: &Digest) -> Result<Option<CachedStep>, BackendError>;
+
+    /// Remembers a step. It may be lost; it must never name a layer that is not there to a later [`Backend::has_layer`].
+    fn cache_put(&self, key: &Digest, step: &CachedStep) -> Result<(), BackendError>;
+
+    /// Whether a layer can be used.
+    fn has_layer(&self, layer: &Digest) -> Result<bool, BackendError>;
+
+    /// Runs `work` on the merged root of some layers (lowest first) and keeps its changes as a layer. Changes are stamped
+    /// not later than `clamp` (Unix seconds) if it is given.
+    fn edit(&self, layers: &[Digest], clamp: Option<i64>, work: &mut Work<'_>) -> Result<Edited, BackendError>;
+
+    /// Runs `work` on the merged root of some layers, read only. May be called from within the work of an edit.
+    fn view(&self, layers: &[Digest], work: &mut Work<'_>) -> Result<Vec<u8>, BackendError>;
+
+    /// Runs a command on the merged root and keeps its changes as a layer when it succeeds. `output` gets what the
+    /// command writes; `true` is standard error.
+    fn run(
+        &self,
+        layers: &[Digest],
+        step: &RunStep,
+        clamp: Option<i64>,
+        output: &mut dyn FnMut(bool, &[u8]),
+    ) -> Result<RunOutcome, BackendError>;
+
+    /// Whether a file is a tar archive, possibly compressed. The file's position may change.
+    fn is_archive(&self, file: &File) -> bool;
+
+    /// Extracts an archive below `root`/`destination`, confined to the root. `owner` overrides the archive's owners.
+    fn extract_archive(
+        &self,
+        root: BorrowedFd<'_>,
+        destination: &Path,
+        file: &File,
+        owner: Option<(u32, u32)>,
+    ) -> Result<(), BackendError>;
+
+    /// The content digest remembered for a file that has not changed since.
+    fn known_content(&self, _stat: &FileStat) -> Option<Digest> {
+        None
+    }
+
+    /// Remembers the content digest of a file.
+    fn remember_content(&self, _stat: &FileStat, _content: &Digest) {}
+
+    /// Stores the finished image under its tags, durably, and returns its id.
+    fn put_image(&self, config: &[u8], layers: &[Digest], tags: &[Reference]) -> Result<Digest, BackendError>;
+
+    /// The current time.
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}

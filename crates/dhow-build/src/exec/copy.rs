@@ -1,0 +1,385 @@
+//! `COPY`, `ADD` and `WORKDIR`.
+
+use super::Builder;
+use super::metadata::no_nul;
+use super::stage::StageState;
+use crate::backend::{Backend, CachedStep};
+use crate::context::{Found, SourceTree};
+use crate::copyspec;
+use crate::error::BuildError;
+use crate::history::MARK;
+use crate::key::KeyBuilder;
+use crate::mode::{self, ModeChange};
+use crate::plan::CopyFrom;
+use crate::tree::{Copier, CopySettings, Owner, Root, TreeError, lookup};
+use dhow_dockerfile::{Add, Copy, FileSources, IgnoreList, InlineFile};
+use dhow_types::{Digest, report};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+/// A copy with everything expanded and checked.
+struct Job {
+    name: &'static str,
+    words: Vec<String>,
+    inline: Vec<InlineFile>,
+    /// Absolute.
+    destination: String,
+    owner: Option<Owner>,
+    mode: Option<ModeChange>,
+    /// Archives are extracted.
+    unpack: bool,
+    /// `created_by` of the history entry.
+    created_by: String,
+}
+
+impl Builder<'_> {
+    pub(super) fn copy(
+        &mut self,
+        state: &mut StageState,
+        copy: &Copy,
+        from: Option<&CopyFrom>,
+        line: u32,
+    ) -> Result<(), BuildError> {
+        if copy.parents {
+            return Err(BuildError::Unsupported("COPY --parents".to_owned()));
+        }
+        let job = self.job(state, "COPY", &copy.files, line)?;
+        match from {
+            None => self.copy_context(state, &job),
+            Some(CopyFrom::Image(image)) => {
+                let layers = image.config.rootfs.diff_ids.clone();
+                self.copy_layers(state, &job, &layers)
+            }
+            Some(CopyFrom::Stage(number)) => {
+                let source = self.finished.get(number).map(|s| s.layers.clone());
+                let layers = source.ok_or_else(|| BuildError::NoStage(number.to_string()))?;
+                self.copy_layers(state, &job, &layers)
+            }
+        }
+    }
+
+    pub(super) fn add(&mut self, state: &mut StageState, add: &Add, line: u32) -> Result<(), BuildError> {
+        if add.checksum.is_some() {
+            return Err(BuildError::Unsupported("ADD --checksum".to_owned()));
+        }
+        if add.keep_git_dir.is_some() {
+            return Err(BuildError::Unsupported("ADD --keep-git-dir".to_owned()));
+        }
+        let mut job = self.job(state, "ADD", &add.files, line)?;
+        job.unpack = add.unpack.unwrap_or(true);
+        if let Some(remote) = job.words.iter().find(|w| is_remote(w)) {
+            let kind = if remote.starts_with("http") && !is_git(remote) { "URL" } else { "git repository" };
+            let remote: String = remote.chars().take(100).collect();
+            return Err(BuildError::Unsupported(format!("ADD of a {kind} ({remote})")));
+        }
+        self.copy_context(state, &job)
+    }
+
+    fn job(
+        &mut self,
+        state: &StageState,
+        name: &'static str,
+        files: &FileSources,
+        line: u32,
+    ) -> Result<Job, BuildError> {
+        if files.link {
+            return Err(BuildError::Unsupported(format!("{name} --link")));
+        }
+        if !files.exclude.is_empty() {
+            return Err(BuildError::Unsupported(format!("{name} --exclude")));
+        }
+        let mut words = Vec::new();
+        for word in &files.paths {
+            let word = self.expand(state, word, line)?;
+            no_nul(&word)?;
+            words.push(word);
+        }
+        let mut inline = files.inline.clone();
+        for file in &mut inline {
+            if file.expand {
+                file.content = state.scope.expand_body(state.env(), &file.content)?;
+            }
+            if file.name.contains('/') || matches!(file.name.as_str(), "" | "." | "..") {
+                return Err(BuildError::Invalid(format!("invalid heredoc file name {:?}", file.name)));
+            }
+        }
+        let written = self.expand(state, &files.destination, line)?;
+        no_nul(&written)?;
+        let mut expanded = |text: &Option<String>| text.as_ref().map(|t| self.expand(state, t, line)).transpose();
+        let (chown, chmod) = (expanded(&files.chown)?, expanded(&files.chmod)?);
+        let (chown, chmod) = (chown.filter(|t| !t.is_empty()), chmod.filter(|t| !t.is_empty()));
+        let owner = chown.as_deref().map(Owner::parse).transpose().map_err(invalid)?;
+        let created_by = created_by(name, chown.as_deref(), chmod.as_deref(), &words, &inline, &written);
+        Ok(Job {
+            name,
+            words,
+            inline,
+            destination: copyspec::destination(state.workdir(), &written),
+            owner,
+            mode: chmod.as_deref().map(mode::parse).transpose()?,
+            unpack: false,
+            created_by,
+        })
+    }
+
+    /// Key of everything but the copied content.
+    fn copy_key(&self, kind: &str, state: &StageState, job: &Job) -> KeyBuilder {
+        let mut key = KeyBuilder::new(kind);
+        key.digests(&state.layers);
+        key.text(&job.destination);
+        key.text(&format!("{:?} {:?} {}", job.owner, job.mode, job.unpack));
+        key.number(job.inline.len() as u64);
+        for file in &job.inline {
+            key.text(&file.name);
+            key.text(&file.content);
+        }
+        key.option(self.options.source_date_epoch.map(|e| e.to_string()).as_deref());
+        key
+    }
+
+    fn copy_context(&mut self, state: &mut StageState, job: &Job) -> Result<(), BuildError> {
+        let mut key = self.copy_key("copy", state, job);
+        let Some(context) = self.context else {
+            if let Some(word) = job.words.first() {
+                return Err(BuildError::NoContext(word.clone()));
+            }
+            return self.copy_inline(state, job, &key.finish());
+        };
+        let tree = SourceTree {
+            root: context.root(),
+            ignore: context.ignore(),
+            keep_owner: false,
+            memory: Some(self.backend),
+        };
+        let found = find_all(&tree, &job.words)?;
+        found.iter().for_each(|f| f.fingerprint(&mut key));
+        let key = key.finish();
+        if let Some(hit) = self.cached(&key)? {
+            state.add_layer(job.created_by.clone(), hit.layer, hit.created);
+            return Ok(());
+        }
+        let backend = self.backend;
+        let root = context.root();
+        let edited = backend.edit(&state.layers, self.options.source_date_epoch, &mut |target| {
+            copy_all(backend, Root(target), root, job, &found).map(reply).map_err(|e| report(&e))
+        })?;
+        let changed = edited.reply.first() == Some(&1);
+        self.keep(state, job, &key, edited.layer, changed)
+    }
+
+    fn copy_inline(&mut self, state: &mut StageState, job: &Job, key: &Digest) -> Result<(), BuildError> {
+        if let Some(hit) = self.cached(key)? {
+            state.add_layer(job.created_by.clone(), hit.layer, hit.created);
+            return Ok(());
+        }
+        let backend = self.backend;
+        let edited = backend.edit(&state.layers, self.options.source_date_epoch, &mut |target| {
+            copy_all(backend, Root(target), target, job, &[]).map(reply).map_err(|e| report(&e))
+        })?;
+        self.keep(state, job, key, edited.layer, false)
+    }
+
+    /// `COPY --from`: known by the source's layers, or by the content of what is copied.
+    fn copy_layers(&mut self, state: &mut StageState, job: &Job, layers: &[Digest]) -> Result<(), BuildError> {
+        let mut key = self.copy_key("copy layers", state, job);
+        key.digests(layers);
+        key.list(&job.words);
+        let by_layers = key.finish();
+        let remembered = if self.options.no_cache { None } else { self.backend.cache_get(&by_layers)? };
+        if remembered.is_some()
+            && let Some(hit) = self.cached(&by_layers)?
+        {
+            state.add_layer(job.created_by.clone(), hit.layer, hit.created);
+            return Ok(());
+        }
+        let backend = self.backend;
+        let nothing = IgnoreList::default();
+        let content = backend.view(layers, &mut |source| {
+            let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
+            let found = find_all(&tree, &job.words).map_err(|e| report(&e))?;
+            let mut key = KeyBuilder::new("found");
+            found.iter().for_each(|f| f.fingerprint(&mut key));
+            Ok(key.finish().as_bytes().to_vec())
+        })?;
+        let mut key = self.copy_key("copy", state, job);
+        key.bytes(&content);
+        let by_content = key.finish();
+        if let Some(hit) = self.cached(&by_content)? {
+            self.backend.cache_put(&by_layers, &hit)?;
+            state.add_layer(job.created_by.clone(), hit.layer, hit.created);
+            return Ok(());
+        }
+        let edited = backend.edit(&state.layers, self.options.source_date_epoch, &mut |target| {
+            let target = Root(target);
+            backend
+                .view(layers, &mut |source| {
+                    let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
+                    let found = find_all(&tree, &job.words).map_err(|e| report(&e))?;
+                    copy_all(backend, target, source, job, &found).map(reply).map_err(|e| report(&e))
+                })
+                .map_err(|e| report(&e))
+        })?;
+        let done = CachedStep { layer: edited.layer, created: self.stamp() };
+        self.backend.cache_put(&by_layers, &done)?;
+        self.backend.cache_put(&by_content, &done)?;
+        state.add_layer(job.created_by.clone(), done.layer, done.created);
+        Ok(())
+    }
+
+    fn keep(
+        &mut self,
+        state: &mut StageState,
+        job: &Job,
+        key: &Digest,
+        layer: Option<Digest>,
+        changed: bool,
+    ) -> Result<(), BuildError> {
+        let done = CachedStep { layer, created: self.stamp() };
+        if changed {
+            self.warn(0, "files of the build context changed while they were copied; this step is not cached");
+        } else {
+            self.backend.cache_put(key, &done)?;
+        }
+        state.add_layer(job.created_by.clone(), done.layer, done.created);
+        Ok(())
+    }
+
+    pub(super) fn workdir(&mut self, state: &mut StageState, path: &str, line: u32) -> Result<(), BuildError> {
+        let path = self.expand(state, path, line)?;
+        no_nul(&path)?;
+        let full = copyspec::absolute(state.workdir(), &path);
+        state.config.config.working_dir.clone_from(&full);
+        let created_by = format!("WORKDIR {full}");
+        if full == "/" {
+            state.note(created_by);
+            return Ok(());
+        }
+        let user = state.config.config.user.clone();
+        let mut key = KeyBuilder::new("workdir");
+        key.digests(&state.layers);
+        key.text(&full);
+        key.text(&user);
+        key.option(self.options.source_date_epoch.map(|e| e.to_string()).as_deref());
+        let key = key.finish();
+        if let Some(hit) = self.cached(&key)? {
+            state.add_layer(created_by, hit.layer, hit.created);
+            return Ok(());
+        }
+        let owner = (!user.is_empty()).then(|| Owner::parse(&user)).transpose().map_err(invalid)?;
+        let edited = self.backend.edit(&state.layers, self.options.source_date_epoch, &mut |target| {
+            let root = Root(target);
+            make_workdir(root, &full, owner.as_ref()).map(|()| Vec::new()).map_err(|e| report(&e))
+        })?;
+        let done = CachedStep { layer: edited.layer, created: self.stamp() };
+        self.backend.cache_put(&key, &done)?;
+        state.add_layer(created_by, done.layer, done.created);
+        Ok(())
+    }
+}
+
+fn make_workdir(root: Root<'_>, path: &str, owner: Option<&Owner>) -> Result<(), TreeError> {
+    if root.directory(path.as_bytes()).is_ok() {
+        return Ok(());
+    }
+    let owner = owner.map_or(Ok((0, 0)), |o| lookup(root, o))?;
+    root.make_directories(path.as_bytes(), owner).map(|_| ())
+}
+
+fn invalid(error: TreeError) -> BuildError {
+    BuildError::Invalid(report(&error))
+}
+
+fn created_by(
+    name: &str,
+    chown: Option<&str>,
+    chmod: Option<&str>,
+    words: &[String],
+    inline: &[InlineFile],
+    destination: &str,
+) -> String {
+    let mut text = name.to_owned();
+    chown.iter().for_each(|c| text.push_str(&format!(" --chown={c}")));
+    chmod.iter().for_each(|c| text.push_str(&format!(" --chmod={c}")));
+    words.iter().for_each(|w| text.push_str(&format!(" {w}")));
+    inline.iter().for_each(|f| text.push_str(&format!(" <<{}", f.name)));
+    format!("{text} {destination}{MARK}")
+}
+
+fn find_all(tree: &SourceTree<'_>, words: &[String]) -> Result<Vec<Found>, BuildError> {
+    let mut all = Vec::new();
+    for word in words {
+        all.extend(tree.find(word)?);
+    }
+    Ok(all)
+}
+
+fn reply(changed: bool) -> Vec<u8> {
+    vec![u8::from(changed)]
+}
+
+/// Runs in the helper: puts everything in place. Says whether a file changed since it was scanned.
+fn copy_all(
+    backend: &dyn Backend,
+    root: Root<'_>,
+    source: BorrowedFd<'_>,
+    job: &Job,
+    found: &[Found],
+) -> Result<bool, TreeError> {
+    let owner = job.owner.as_ref().map(|o| lookup(root, o)).transpose()?;
+    let settings = CopySettings { owner, mode: job.mode.clone() };
+    let mut copier = Copier::new(root, source, settings);
+    let files = found.iter().filter(|f| !f.is_directory()).count() + job.inline.len();
+    if files > 1 && !copier.is_directory(&job.destination) {
+        return Err(TreeError::SeveralSources(job.name));
+    }
+    for one in found {
+        if job.unpack && !one.is_directory() && extract(backend, root, source, one, job, owner)? {
+            continue;
+        }
+        copier.copy(one, &job.destination)?;
+    }
+    for file in &job.inline {
+        copier.write(&file.name, file.content.as_bytes(), &job.destination)?;
+    }
+    Ok(copier.changed)
+}
+
+/// Extracts an archive into the destination; false when the file is none.
+fn extract(
+    backend: &dyn Backend,
+    root: Root<'_>,
+    source: BorrowedFd<'_>,
+    found: &Found,
+    job: &Job,
+    owner: Option<(u32, u32)>,
+) -> Result<bool, TreeError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let path = String::from_utf8_lossy(&found.path).into_owned();
+    let io = |operation, source: std::io::Error| TreeError::Io { operation, path: path.clone(), source };
+    let fd = openat2(source, &*found.path, flags, Mode::empty(), resolve).map_err(|e| io("read", e.into()))?;
+    let file = File::from(fd);
+    if !file.metadata().is_ok_and(|m| m.is_file()) || !backend.is_archive(&file) {
+        return Ok(false);
+    }
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).map_err(|e| io("read", e.into()))?;
+    root.make_directories(job.destination.as_bytes(), owner.unwrap_or((0, 0)))?;
+    backend
+        .extract_archive(root.0, Path::new(&job.destination), &file, owner)
+        .map_err(|e| io("extract", std::io::Error::other(report(&e))))?;
+    Ok(true)
+}
+
+fn is_git(word: &str) -> bool {
+    let plain = word.split(['#', '?']).next().unwrap_or(word);
+    word.starts_with("git@")
+        || word.starts_with("git://")
+        || word.starts_with("ssh://")
+        || (word.starts_with("http") && plain.ends_with(".git"))
+}
+
+fn is_remote(word: &str) -> bool {
+    word.starts_with("http://") || word.starts_with("https://") || is_git(word)
+}

@@ -1,0 +1,50 @@
+//! The finished image's config.
+
+use super::Builder;
+use super::stage::StageState;
+use crate::backend::CachedStep;
+use crate::error::BuildError;
+use crate::key::KeyBuilder;
+use dhow_oci::image::ImageConfig;
+use dhow_types::{Digest, Timestamp};
+
+impl Builder<'_> {
+    /// Writes the config and stores the image.
+    pub(super) fn finish(&mut self, state: StageState) -> Result<Digest, BuildError> {
+        let StageState { layers, mut config, own_history, .. } = state;
+        config.config.labels.extend(self.options.labels.iter().cloned());
+        config.rootfs.diff_ids.clone_from(&layers);
+        config.rootfs.kind = "layers".to_owned();
+        let base_entries = config.history.len();
+        let times: Vec<Option<Timestamp>> = own_history.iter().map(|(_, time)| *time).collect();
+        config.history.extend(own_history.into_iter().map(|(entry, _)| entry));
+        let created = self.image_time(&config)?;
+        for (entry, time) in config.history.iter_mut().skip(base_entries).zip(times) {
+            entry.created = Some(time.unwrap_or(created).to_string());
+        }
+        config.created = Some(created.to_string());
+        let bytes = serde_json::to_vec(&config).map_err(BuildError::Config)?;
+        Ok(self.backend.put_image(&bytes, &layers, &self.options.tags)?)
+    }
+
+    /// When the image was made: the same as last time when it is the same image, so that building it again gives the same
+    /// id.
+    fn image_time(&mut self, config: &ImageConfig) -> Result<Timestamp, BuildError> {
+        if self.options.source_date_epoch.is_some() {
+            return Ok(self.stamp());
+        }
+        let mut key = KeyBuilder::new("image");
+        key.bytes(&serde_json::to_vec(config).map_err(BuildError::Config)?);
+        let key = key.finish();
+        // Only a build that did nothing new is the same as an earlier one.
+        if self.all_cached
+            && !self.options.no_cache
+            && let Some(known) = self.backend.cache_get(&key)?
+        {
+            return Ok(known.created);
+        }
+        let created = self.stamp();
+        self.backend.cache_put(&key, &CachedStep { layer: None, created })?;
+        Ok(created)
+    }
+}

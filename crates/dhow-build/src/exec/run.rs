@@ -1,0 +1,135 @@
+//! `RUN`.
+
+use super::Builder;
+use super::metadata::{no_nul, with_shell};
+use super::stage::StageState;
+use crate::backend::{CachedStep, RunFile, RunStep};
+use crate::error::BuildError;
+use crate::history;
+use crate::key::KeyBuilder;
+use crate::output::BuildEvent;
+use crate::scope::set_env;
+use dhow_dockerfile::{CommandLine, Heredoc, Run, RunNetwork};
+use dhow_types::Digest;
+
+/// Host name of every command; a fixed one keeps results the same.
+const HOSTNAME: &str = "buildkitsandbox";
+/// Where a script given as a here-document is found.
+const SCRIPTS: &str = "/dev/pipes";
+
+impl Builder<'_> {
+    pub(super) fn run(&mut self, state: &mut StageState, run: &Run) -> Result<(), BuildError> {
+        refuse_unsupported(run)?;
+        let (command, files) = command(run);
+        let argv = with_shell(state, &command);
+        argv.iter().try_for_each(|a| no_nul(a))?;
+        let mut env: Vec<String> = Vec::new();
+        for (name, value) in state.scope.effective(state.env()) {
+            set_env(&mut env, &name, &value);
+        }
+        for entry in state.env() {
+            if let Some((name, value)) = entry.split_once('=') {
+                set_env(&mut env, name, value);
+            }
+        }
+        let mut step = RunStep {
+            argv,
+            env,
+            cwd: state.workdir().to_owned(),
+            user: state.config.config.user.clone(),
+            hostname: HOSTNAME.to_owned(),
+            network: run.network,
+            build_network: self.options.network.clone(),
+            files,
+            extra_hosts: self.options.extra_hosts.clone(),
+        };
+        let key = self.run_key(&state.layers, &step);
+        let created_by = history::run(&state.scope.declared(state.env()), &step.argv);
+        if let Some(hit) = self.cached(&key)? {
+            state.add_layer(created_by, hit.layer, hit.created);
+            return Ok(());
+        }
+        // Proxies reach the command but are no part of what it is.
+        for (name, value) in self.globals.proxies() {
+            if !step.env.iter().any(|e| e.split_once('=').is_some_and(|(n, _)| n == name)) {
+                set_env(&mut step.env, name, value);
+            }
+        }
+        let output = &mut *self.output;
+        let mut forward = |stderr: bool, bytes: &[u8]| output.event(&BuildEvent::Output { stderr, bytes });
+        let outcome = self.backend.run(&state.layers, &step, self.options.source_date_epoch, &mut forward)?;
+        if outcome.exit_code != 0 {
+            let command = step.argv.join(" ");
+            return Err(BuildError::Command { command, exit_code: outcome.exit_code });
+        }
+        let done = CachedStep { layer: outcome.layer, created: self.stamp() };
+        self.backend.cache_put(&key, &done)?;
+        state.add_layer(created_by, done.layer, done.created);
+        Ok(())
+    }
+
+    fn run_key(&self, layers: &[Digest], step: &RunStep) -> Digest {
+        let mut key = KeyBuilder::new("run");
+        key.digests(layers);
+        key.list(&step.argv);
+        key.list(&step.env);
+        key.text(&step.cwd);
+        key.text(&step.user);
+        key.text(&step.hostname);
+        key.text(match step.network {
+            RunNetwork::Default => "default",
+            RunNetwork::None => "none",
+            RunNetwork::Host => "host",
+        });
+        key.text(&step.build_network);
+        for file in &step.files {
+            key.text(&file.path);
+            key.number(file.mode.into());
+            key.bytes(&file.content);
+        }
+        // Names but not addresses: they differ between machines and days.
+        step.extra_hosts.iter().for_each(|(name, _)| key.text(name));
+        key.option(self.options.source_date_epoch.map(|e| e.to_string()).as_deref());
+        key.finish()
+    }
+}
+
+fn refuse_unsupported(run: &Run) -> Result<(), BuildError> {
+    let unsupported = |what: String| Err(BuildError::Unsupported(what));
+    if let Some(mount) = run.mounts.first() {
+        return unsupported(format!("RUN --mount={mount}"));
+    }
+    match run.security.as_deref() {
+        None | Some("sandbox") => {}
+        Some(other) => return unsupported(format!("RUN --security={other}")),
+    }
+    if let Some(device) = run.devices.first() {
+        return unsupported(format!("RUN --device={device}"));
+    }
+    Ok(())
+}
+
+/// The command with its here-documents: a lone one is the script itself, with `#!` it is a file to execute, and in all
+/// other cases the shell gets them as written.
+fn command(run: &Run) -> (CommandLine, Vec<RunFile>) {
+    let (CommandLine::Shell(text), [first, ..]) = (&run.command, run.heredocs.as_slice()) else {
+        return (run.command.clone(), Vec::new());
+    };
+    if Heredoc::parse(text).is_none() {
+        let mut whole = text.clone();
+        for doc in &run.heredocs {
+            whole.push('\n');
+            whole.push_str(&doc.content);
+            whole.push_str(&doc.name);
+        }
+        return (CommandLine::Shell(whole), Vec::new());
+    }
+    let body = first.text();
+    let plain_name = !first.name.is_empty() && !first.name.contains('/') && first.name != "..";
+    if !body.starts_with("#!") || !plain_name {
+        return (CommandLine::Shell(body), Vec::new());
+    }
+    let path = format!("{SCRIPTS}/{}", first.name);
+    let file = RunFile { path: path.clone(), mode: 0o755, content: body.into_bytes() };
+    (CommandLine::Shell(path), vec![file])
+}

@@ -1,0 +1,134 @@
+//! The state of a stage, and which code handles which instruction.
+
+use super::Builder;
+use crate::error::BuildError;
+use crate::history;
+use crate::plan::{Base, PlannedStage, PlannedStep};
+use crate::scope::{DEFAULT_PATH, Scope, set_env};
+use dhow_dockerfile::Command;
+use dhow_oci::image::{History, ImageConfig};
+use dhow_types::{Digest, Timestamp};
+
+/// What a stage has become so far.
+#[derive(Debug, Clone)]
+pub(super) struct StageState {
+    /// Diff IDs, lowest first.
+    pub(super) layers: Vec<Digest>,
+    /// The image's config; its `rootfs` is filled in at the end.
+    pub(super) config: ImageConfig,
+    /// `ARG`s in scope.
+    pub(super) scope: Scope,
+    /// `CMD` stood in this stage.
+    pub(super) cmd_set: bool,
+    /// History entries of this build and their time, `None` when it is that of the image.
+    pub(super) own_history: Vec<(History, Option<Timestamp>)>,
+}
+
+impl StageState {
+    /// A history entry without a layer.
+    pub(super) fn note(&mut self, created_by: String) {
+        self.own_history.push((entry(created_by, true), None));
+    }
+
+    /// A step that may have made a layer.
+    pub(super) fn add_layer(&mut self, created_by: String, layer: Option<Digest>, created: Timestamp) {
+        self.layers.extend(layer);
+        self.own_history.push((entry(created_by, layer.is_none()), Some(created)));
+    }
+
+    pub(super) fn env(&self) -> &[String] {
+        &self.config.config.env
+    }
+
+    pub(super) fn workdir(&self) -> &str {
+        let dir = self.config.config.working_dir.as_str();
+        if dir.is_empty() { "/" } else { dir }
+    }
+
+    pub(super) fn shell(&self) -> Vec<String> {
+        let shell = self.config.config.shell.clone().filter(|s| !s.is_empty());
+        shell.unwrap_or_else(|| vec!["/bin/sh".to_owned(), "-c".to_owned()])
+    }
+}
+
+fn entry(created_by: String, empty_layer: bool) -> History {
+    History {
+        created_by: Some(created_by),
+        comment: Some(history::COMMENT.to_owned()),
+        empty_layer,
+        ..History::default()
+    }
+}
+
+impl Builder<'_> {
+    pub(super) fn begin_stage(&mut self, planned: &PlannedStage) -> Result<StageState, BuildError> {
+        let mut state = match &planned.base {
+            Base::Stage(number) => {
+                let base = self.finished.get(number).cloned();
+                let base = base.ok_or_else(|| BuildError::NoStage(number.to_string()))?;
+                StageState { cmd_set: false, ..base }
+            }
+            Base::Scratch(platform) => {
+                let mut config = ImageConfig::scratch(platform);
+                config.config.working_dir = "/".to_owned();
+                StageState::new(config)
+            }
+            Base::Image(image) => {
+                let mut config = image.config.clone();
+                // What the base says about its own making is not true of this image.
+                config.extra.retain(|key, _| key.starts_with("os."));
+                config.config.extra.clear();
+                config.config.on_build.clear();
+                config.created = None;
+                if let Some(platform) = &self.options.platform {
+                    config.os.clone_from(&platform.os);
+                    config.architecture.clone_from(&platform.architecture);
+                    config.variant.clone_from(&platform.variant);
+                }
+                StageState::new(config)
+            }
+        };
+        if !state.env().iter().any(|e| e.starts_with("PATH=")) {
+            set_env(&mut state.config.config.env, "PATH", DEFAULT_PATH);
+        }
+        Ok(state)
+    }
+
+    pub(super) fn instruction(&mut self, state: &mut StageState, step: &PlannedStep) -> Result<(), BuildError> {
+        let line = step.instruction.span.start;
+        match &step.instruction.command {
+            Command::Run(run) => self.run(state, run),
+            Command::Copy(copy) => self.copy(state, copy, step.from.as_ref(), line),
+            Command::Add(add) => self.add(state, add, line),
+            Command::Workdir(path) => self.workdir(state, path, line),
+            Command::From(_) => Err(BuildError::Invalid("FROM cannot stand inside a stage".to_owned())),
+            metadata => self.metadata(state, metadata, line),
+        }
+    }
+
+    /// Expands a word and reports variables that are not set.
+    pub(super) fn expand(&mut self, state: &StageState, text: &str, line: u32) -> Result<String, BuildError> {
+        let expansion = state.scope.expand(&self.globals, state.env(), text)?;
+        self.report_unset(state, &expansion.unset, text, line);
+        Ok(expansion.text)
+    }
+
+    pub(super) fn report_unset(&mut self, state: &StageState, unset: &[String], text: &str, line: u32) {
+        for name in unset {
+            // `${name:-default}` is the way to say that a variable may be missing.
+            let excused = text.contains(&format!("${{{name}:")) || text.contains(&format!("${{{name}-"));
+            let excused = excused || text.contains(&format!("${{{name}+")) || state.scope.has(name);
+            if !excused && !name.is_empty() {
+                let text = format!("UndefinedVar: Usage of undefined variable '${name}' (line {line})");
+                self.warn(line, &text);
+            }
+        }
+    }
+}
+
+impl StageState {
+    fn new(config: ImageConfig) -> Self {
+        let layers = config.rootfs.diff_ids.clone();
+        Self { layers, config, scope: Scope::default(), cmd_set: false, own_history: Vec::new() }
+    }
+}

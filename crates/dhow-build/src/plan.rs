@@ -1,0 +1,224 @@
+//! From a Dockerfile to the stages that have to be built, their bases and what they need of each other.
+
+use crate::backend::{Backend, BaseImage};
+use crate::error::BuildError;
+use crate::options::BuildOptions;
+use crate::scope::Globals;
+use dhow_dockerfile::{Command, Dockerfile, Instruction, Span, Stage, parse_trigger};
+use dhow_types::Platform;
+
+/// Most stages of a Dockerfile.
+const MAX_STAGES: usize = 1000;
+
+/// Stages to build, each after everything it needs; the last one is the target.
+#[derive(Debug)]
+pub struct Plan {
+    /// Stages in dependency order.
+    pub stages: Vec<PlannedStage>,
+    /// Steps over all of them, `FROM`s included.
+    pub total_steps: usize,
+}
+
+/// One stage.
+#[derive(Debug)]
+pub struct PlannedStage {
+    /// Its place in the Dockerfile, from 0.
+    pub number: usize,
+    /// Its name.
+    pub name: Option<String>,
+    /// The `FROM` line as written.
+    pub original: String,
+    /// Lines of the `FROM`.
+    pub span: Span,
+    /// What it starts from.
+    pub base: Base,
+    /// Triggers of the base image, then the stage's own instructions.
+    pub steps: Vec<PlannedStep>,
+    /// Stages that must be there before this one, as numbers in the Dockerfile.
+    pub needs: Vec<usize>,
+}
+
+/// What a stage starts from.
+#[derive(Debug)]
+pub enum Base {
+    /// Nothing.
+    Scratch(Platform),
+    /// An earlier stage.
+    Stage(usize),
+    /// An image.
+    Image(Box<BaseImage>),
+}
+
+/// One step of a stage.
+#[derive(Debug)]
+pub struct PlannedStep {
+    /// What to do. A trigger has the place of the `FROM`.
+    pub instruction: Instruction,
+    /// Where a copy takes its files from, if not from the context.
+    pub from: Option<CopyFrom>,
+}
+
+/// Source of `COPY --from`.
+#[derive(Debug)]
+pub enum CopyFrom {
+    /// Another stage.
+    Stage(usize),
+    /// An image.
+    Image(Box<BaseImage>),
+}
+
+enum State {
+    Untouched,
+    Open,
+    Done,
+}
+
+struct Planner<'a> {
+    file: &'a Dockerfile,
+    options: &'a BuildOptions,
+    globals: &'a Globals,
+    backend: &'a dyn Backend,
+    states: Vec<State>,
+    stages: Vec<PlannedStage>,
+}
+
+/// Plans a build: only what the target needs, with every base image found.
+pub(crate) fn plan(
+    file: &Dockerfile,
+    options: &BuildOptions,
+    globals: &Globals,
+    backend: &dyn Backend,
+) -> Result<Plan, BuildError> {
+    if file.stages.len() > MAX_STAGES {
+        return Err(BuildError::Invalid(format!("the Dockerfile has more than {MAX_STAGES} stages")));
+    }
+    let target = target(file, options)?;
+    let states = file.stages.iter().map(|_| State::Untouched).collect();
+    let mut planner = Planner { file, options, globals, backend, states, stages: Vec::new() };
+    planner.visit(target)?;
+    let total_steps = planner.stages.iter().map(|s| s.steps.len() + 1).sum();
+    Ok(Plan { stages: planner.stages, total_steps })
+}
+
+fn target(file: &Dockerfile, options: &BuildOptions) -> Result<usize, BuildError> {
+    let last = file.stages.len().saturating_sub(1);
+    let Some(wanted) = options.target.as_deref().filter(|t| !t.is_empty()) else { return Ok(last) };
+    named(file, wanted, file.stages.len())
+        .or_else(|| wanted.parse().ok().filter(|n| *n <= last))
+        .ok_or_else(|| BuildError::NoTarget(wanted.to_owned()))
+}
+
+/// The last stage of this name before stage `end`.
+fn named(file: &Dockerfile, name: &str, end: usize) -> Option<usize> {
+    let name = name.to_lowercase();
+    file.stages.get(..end)?.iter().rposition(|s| s.from.name.as_ref() == Some(&name))
+}
+
+/// Attaches the place of an instruction to an error.
+pub(crate) fn at(span: Span, instruction: &str) -> impl FnOnce(BuildError) -> BuildError {
+    let instruction: String = instruction.chars().take(200).collect();
+    move |source| match source {
+        // The innermost place is the right one.
+        BuildError::Line { .. } => source,
+        _ => BuildError::Line { line: span.start, end_line: span.end, instruction, source: Box::new(source) },
+    }
+}
+
+impl Planner<'_> {
+    fn visit(&mut self, number: usize) -> Result<(), BuildError> {
+        let Some(stage) = self.file.stages.get(number) else { return Ok(()) };
+        match self.states.get(number) {
+            Some(State::Done) => return Ok(()),
+            Some(State::Open) => {
+                let name = stage.from.name.clone().unwrap_or_else(|| number.to_string());
+                return Err(BuildError::Circular(name));
+            }
+            _ => self.set(number, State::Open),
+        }
+        let base = self.base(number, stage).map_err(at(stage.span, &stage.original))?;
+        let mut needs: Vec<usize> = Vec::new();
+        if let Base::Stage(other) = base {
+            self.visit(other)?;
+            needs.push(other);
+        }
+        let mut instructions = triggers(&base, stage)?;
+        instructions.extend(stage.instructions.iter().cloned());
+        let mut steps = Vec::with_capacity(instructions.len());
+        for instruction in instructions {
+            let place = at(instruction.span, &instruction.original);
+            let from = self.copy_from(number, &instruction).map_err(place)?;
+            if let Some(CopyFrom::Stage(other)) = &from {
+                self.visit(*other)?;
+                needs.push(*other);
+            }
+            steps.push(PlannedStep { instruction, from });
+        }
+        needs.sort_unstable();
+        needs.dedup();
+        self.set(number, State::Done);
+        self.stages.push(PlannedStage {
+            number,
+            name: stage.from.name.clone(),
+            original: stage.original.clone(),
+            span: stage.span,
+            base,
+            steps,
+            needs,
+        });
+        Ok(())
+    }
+
+    fn set(&mut self, number: usize, state: State) {
+        if let Some(slot) = self.states.get_mut(number) {
+            *slot = state;
+        }
+    }
+
+    fn base(&self, number: usize, stage: &Stage) -> Result<Base, BuildError> {
+        let image = self.globals.expand(&stage.from.image)?.text;
+        if image.is_empty() {
+            return Err(BuildError::BlankBase(stage.from.image.clone()));
+        }
+        let platform = match &stage.from.platform {
+            None => None,
+            Some(text) => {
+                let text = self.globals.expand(text)?.text;
+                let parsed = text.parse::<Platform>().map_err(|e| BuildError::Invalid(e.to_string()))?;
+                Some(parsed)
+            }
+        };
+        if let Some(other) = named(self.file, &image, number) {
+            return Ok(Base::Stage(other));
+        }
+        let platform = platform.or_else(|| self.options.platform.clone());
+        if image.eq_ignore_ascii_case("scratch") {
+            return Ok(Base::Scratch(platform.unwrap_or_else(Platform::host)));
+        }
+        let image = self.backend.resolve_image(&image, platform.as_ref(), self.options.pull)?;
+        Ok(Base::Image(Box::new(image)))
+    }
+
+    fn copy_from(&self, number: usize, instruction: &Instruction) -> Result<Option<CopyFrom>, BuildError> {
+        let Command::Copy(copy) = &instruction.command else { return Ok(None) };
+        let Some(from) = copy.from.as_deref().filter(|f| !f.is_empty()) else { return Ok(None) };
+        if let Some(stage) = named(self.file, from, self.file.stages.len()) {
+            return Ok(Some(CopyFrom::Stage(stage)));
+        }
+        if from.bytes().all(|b| b.is_ascii_digit()) {
+            let earlier = from.parse().ok().filter(|n: &usize| *n < number);
+            return earlier.map(|n| Some(CopyFrom::Stage(n))).ok_or_else(|| BuildError::NoStage(from.to_owned()));
+        }
+        let platform = self.options.platform.as_ref();
+        let image = self.backend.resolve_image(from, platform, self.options.pull)?;
+        Ok(Some(CopyFrom::Image(Box::new(image))))
+    }
+}
+
+fn triggers(base: &Base, stage: &Stage) -> Result<Vec<Instruction>, BuildError> {
+    let Base::Image(image) = base else { return Ok(Vec::new()) };
+    let parse = |text: &String| {
+        let parsed = parse_trigger(text).map_err(|source| BuildError::Trigger { trigger: text.clone(), source });
+        parsed.map(|i| Instruction { span: stage.span, ..i }).map_err(at(stage.span, &stage.original))
+    };
+    image.config.config.on_build.iter().map(parse).collect()
+}
