@@ -72,8 +72,8 @@ impl Store {
         let graph = self.shared_lock()?;
         let object = [Object::Blob(*digest)];
         self.lease_under(&graph, &object)?;
-        file.persist(&self.layout.blob(digest), 0o444, sync)?;
         self.leases().created(&object);
+        file.persist(&self.layout.blob(digest), 0o444, sync)?;
         drop(graph);
         if sync {
             disk::sync_dir(&self.layout.blobs())?;

@@ -178,6 +178,31 @@ impl Drop for TmpDir {
     }
 }
 
+/// Removes a staging entry unless a living process has it locked. Whether it did.
+pub(crate) fn remove_if_dead(path: &Path) -> Result<bool, StoreError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT) => return Ok(false),
+        // A symlink, or something odd that nobody of ours made.
+        Err(Errno::LOOP) => return remove_file(path),
+        Err(e) => return Err(e).at("open", path),
+    };
+    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Ok(false),
+        Err(e) => return Err(e).at("lock", path),
+    }
+    // Published or replaced between open and lock?
+    let held = rustix::fs::fstat(&fd).at("inspect", path)?;
+    match rustix::fs::lstat(path) {
+        Ok(now) if (now.st_dev, now.st_ino) == (held.st_dev, held.st_ino) => {}
+        _ => return Ok(false),
+    }
+    remove_tree(path)?;
+    Ok(true)
+}
+
 /// `renameat2(RENAME_NOREPLACE)`.
 pub(crate) fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
     rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, rustix::fs::RenameFlags::NOREPLACE)

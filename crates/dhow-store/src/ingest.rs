@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Bytes between two syncs of a partial file: what a power cut can cost.
@@ -49,7 +49,6 @@ struct Partial {
     hasher: Hasher,
     written: u64,
     synced: u64,
-    boot: String,
 }
 
 impl std::fmt::Debug for Partial {
@@ -148,9 +147,9 @@ impl Store {
         let graph = self.shared_lock()?;
         let object = [Object::Blob(*digest)];
         self.lease_under(&graph, &object)?;
+        self.leases().created(&object);
         let to = self.layout.blob(digest);
         std::fs::rename(&partial.path, &to).at("rename into place", &to)?;
-        self.leases().created(&object);
         drop(graph);
         disk::remove_file(&partial.journal)?;
         disk::sync_dir(&self.layout.blobs())
@@ -186,16 +185,8 @@ impl Partial {
         }
         let mut writer = file;
         writer.seek(SeekFrom::Start(kept)).at("read", &path)?;
-        let partial = Self { lock, path, journal, hasher, written: kept, synced: kept, boot };
-        partial.note(kept)?;
-        Ok(partial)
-    }
-
-    /// Writes the journal. A torn one is a download from the start, nothing worse, so no sync.
-    fn note(&self, durable: u64) -> Result<(), StoreError> {
-        let record = Journal { version: 1, boot: self.boot.clone(), durable };
-        let text = serde_json::to_vec(&record).map_err(|e| StoreError::record(&self.journal, e))?;
-        std::fs::write(&self.journal, text).at("write", &self.journal)
+        note(&journal, kept)?;
+        Ok(Self { lock, path, journal, hasher, written: kept, synced: kept })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
@@ -206,7 +197,7 @@ impl Partial {
         if self.written - self.synced >= SYNC_EVERY {
             rustix::fs::fdatasync(file).at("sync", &self.path)?;
             self.synced = self.written;
-            self.note(self.synced)?;
+            note(&self.journal, self.synced)?;
         }
         Ok(())
     }
@@ -250,7 +241,7 @@ impl Ingest {
             file.seek(SeekFrom::Start(0)).at("truncate", &partial.path)?;
             // Not truncated: followers may be reading, and the bytes are about to be the same.
             (partial.written, partial.synced, partial.hasher) = (0, 0, Hasher::new());
-            partial.note(0)?;
+            note(&partial.journal, 0)?;
         }
         Ok(())
     }
@@ -306,7 +297,7 @@ impl Ingest {
     /// the download does.
     pub fn follow(&self) -> Result<Follower, StoreError> {
         let file = match &self.state {
-            State::Complete(file) => file.try_clone().at("duplicate descriptor of", std::path::Path::new("blob"))?,
+            State::Complete(file) => file.try_clone().at("duplicate descriptor of", Path::new("blob"))?,
             State::Partial(partial) => partial.lock.file().try_clone().at("duplicate descriptor of", &partial.path)?,
             State::Finished => return Err(StoreError::Interrupted(self.digest)),
         };
@@ -353,6 +344,13 @@ impl Read for Follower {
         self.position += n as u64;
         Ok(n)
     }
+}
+
+/// Writes the journal of a partial download. A torn one means a download from the start, nothing worse, so no sync.
+pub(crate) fn note(journal: &Path, durable: u64) -> Result<(), StoreError> {
+    let record = Journal { version: 1, boot: boot_id(), durable };
+    let text = serde_json::to_vec(&record).map_err(|e| StoreError::record(journal, e))?;
+    std::fs::write(journal, text).at("write", journal)
 }
 
 /// Identifies this boot. An unknown one equals no other.

@@ -156,6 +156,15 @@ impl Lease {
         self.fresh.iter().copied().collect()
     }
 
+    /// Lets deletion see this lease as nobody's, without removing the list: what it names is up for deletion, and if that is
+    /// cut short the next heal goes on.
+    pub(crate) fn unlock(&mut self) {
+        if let Some(list) = &self.file {
+            // Cannot fail on a descriptor that holds the lock; if it does, less is deleted.
+            let _ = rustix::fs::flock(&list.file, FlockOperation::Unlock);
+        }
+    }
+
     /// Ends the lease: removes its file. To be called when nothing is left over.
     pub(crate) fn end(&mut self) -> Result<(), StoreError> {
         if let Some(file) = self.file.take() {

@@ -39,15 +39,25 @@
 mod blobs;
 mod disk;
 mod error;
+mod image;
 mod ingest;
 mod layer;
 mod layout;
 mod lease;
 mod tar;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use error::StoreError;
+pub use image::ImageRecord;
+pub use image::gc::Healed;
+pub use image::remove::{ImageUse, Removal};
 pub use ingest::{Follower, Ingest};
 pub use layer::stream::decompressor;
+pub use layer::implied::RootAttributes;
 pub use layer::{ScratchDir, StagedLayer};
 pub use lease::GraphLock;
 
@@ -77,9 +87,12 @@ struct Holder {
 impl Store {
     /// Opens the store below `root`, making it if it is missing. One small file is read; nothing is scanned.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let layout = Arc::new(Layout::open(root)?);
+        Ok(Self::without_lease(Arc::new(Layout::open(root)?)))
+    }
+
+    fn without_lease(layout: Arc<Layout>) -> Self {
         let holder = Arc::new(Holder { layout: Arc::clone(&layout), lease: Mutex::default() });
-        Ok(Self { layout, holder })
+        Self { layout, holder }
     }
 
     /// The directory of the store.
@@ -123,12 +136,23 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// As if every operation so far had been done by a process that has ended well.
+    fn end_lease_for_test(&self) {
+        self.leases().end().unwrap();
+    }
+
+    /// Drops the locks without any cleaning up, as SIGKILL does.
+    fn die_for_test(self) {
+        self.leases().unlock();
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Holder {
     fn drop(&mut self) {
-        let lease = self.lease.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if lease.leftovers().is_empty() {
-            let _ = lease.end();
-        }
-        // Otherwise the unlocked list makes the next heal sweep it.
+        // A failure leaves an unlocked list, which the next heal works off.
+        let _ = self.release();
     }
 }

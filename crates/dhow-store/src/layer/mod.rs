@@ -4,6 +4,7 @@
 //! to layer storage; another backend (one immutable file-system image per layer) would replace what is behind it.
 
 pub(crate) mod extract;
+pub(crate) mod implied;
 pub(crate) mod meta;
 pub(crate) mod resolve;
 pub(crate) mod stream;
@@ -150,16 +151,14 @@ impl Store {
         let objects: Vec<Object> = layers.iter().map(|l| Object::Layer(l.diff)).collect();
         // On disk before the layers are, so that a power cut cannot leave a layer that nothing knows.
         self.lease(&objects)?;
+        self.leases().created(&objects);
         for layer in &layers {
             self.link(&self.layout.layer_link(&layer.diff), &format!("../layers/{}/fs", layer.diff.hex()))?;
         }
         disk::sync_file_system(&self.layout.root)?;
         let graph = self.shared_lock()?;
         for layer in layers {
-            let object = [Object::Layer(layer.diff)];
-            if layer.tmp.publish(&self.layout.layer(&layer.diff))? {
-                self.leases().created(&object);
-            }
+            layer.tmp.publish(&self.layout.layer(&layer.diff))?;
         }
         drop(graph);
         disk::sync_dir(&self.layout.layers())
