@@ -357,7 +357,7 @@ impl Job<'_> {
             ticker.at(ingest.offset());
         }
         layer.event(self.progress, "Verifying Checksum", layer.descriptor.size);
-        ingest.finish(self.store)?;
+        ingest.finish()?;
         layer.event(self.progress, "Download complete", layer.descriptor.size);
         Ok(())
     }
