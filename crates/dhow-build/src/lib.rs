@@ -31,6 +31,6 @@ pub mod tree;
 pub use backend::{Backend, BackendError, BaseImage, CachedStep, Edited, RunFile, RunOutcome, RunStep, Work};
 pub use context::{Context, FileStat};
 pub use error::BuildError;
-pub use exec::{Built, build};
+pub use exec::{Built, apply_change, build};
 pub use options::BuildOptions;
 pub use output::{BuildEvent, BuildOutput};

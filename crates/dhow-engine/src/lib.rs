@@ -18,7 +18,7 @@ mod namespaces;
 mod paths;
 pub mod view;
 
-pub use build::{BuildOutput, BuildSpec};
+pub use build::{BuildContext, BuildEvent, BuildOptions, BuildOutput, BuildSpec, DockerfileSource};
 pub use container::{
     AttachRequest, CommitSpec, Container, Created, ExecSpec, Executed, Record, RemoveOptions, State, Status,
     monitor_main, record,

@@ -1,16 +1,22 @@
 //! Instructions that change the config only.
 
-use super::Builder;
-use super::stage::StageState;
+use super::stage::{StageState, unset_warnings};
 use crate::error::BuildError;
-use crate::scope::set_env;
+use crate::scope::{Globals, set_env};
 use crate::{history, ports};
 use dhow_dockerfile::{ArgDecl, Command, CommandLine, HealthProbe, KeyValue};
 use dhow_oci::image::{Empty, HealthConfig};
 use dhow_types::Signal;
 
-impl Builder<'_> {
-    pub(super) fn metadata(&mut self, state: &mut StageState, command: &Command, line: u32) -> Result<(), BuildError> {
+/// Applies metadata instructions; needs nothing but variables.
+pub(super) struct Metadata<'a> {
+    pub(super) globals: &'a Globals,
+    /// Remarks with their lines.
+    pub(super) warnings: Vec<(u32, String)>,
+}
+
+impl Metadata<'_> {
+    pub(super) fn apply(&mut self, state: &mut StageState, command: &Command, line: u32) -> Result<(), BuildError> {
         match command {
             Command::Env(pairs) => self.env(state, pairs, line),
             Command::Label(pairs) => self.label(state, pairs, line),
@@ -67,6 +73,13 @@ impl Builder<'_> {
         }
     }
 
+    /// Expands a word and notes variables that are not set.
+    fn expand(&mut self, state: &StageState, text: &str, line: u32) -> Result<String, BuildError> {
+        let expansion = state.scope.expand(self.globals, state.env(), text)?;
+        self.warnings.extend(unset_warnings(state, &expansion.unset, text, line));
+        Ok(expansion.text)
+    }
+
     fn env(&mut self, state: &mut StageState, pairs: &[KeyValue], line: u32) -> Result<(), BuildError> {
         let pairs = self.pairs(state, pairs, line)?;
         for (key, value) in &pairs {
@@ -110,7 +123,7 @@ impl Builder<'_> {
             let name = self.expand(state, &arg.name, line)?;
             let arg = ArgDecl { name, default: arg.default.clone() };
             let env = state.config.config.env.clone();
-            let value = state.scope.declare(&self.globals, &env, &arg)?;
+            let value = state.scope.declare(self.globals, &env, &arg)?;
             shown.push(match value {
                 Some(value) => {
                     no_nul(&value)?;
@@ -128,8 +141,8 @@ impl Builder<'_> {
         sorted.sort();
         let mut list = Vec::new();
         for word in &sorted {
-            let expansion = state.scope.expand(&self.globals, state.env(), word)?;
-            self.report_unset(state, &expansion.unset, word, line);
+            let expansion = state.scope.expand(self.globals, state.env(), word)?;
+            self.warnings.extend(unset_warnings(state, &expansion.unset, word, line));
             for port in &expansion.words {
                 list.extend(ports::expand(port)?);
             }
@@ -161,7 +174,7 @@ impl Builder<'_> {
             return Err(BuildError::Invalid(format!("invalid USER {user:?}: expected user[:group], names or numbers")));
         }
         if user.is_empty() {
-            self.warn(line, &format!("USER is empty and means root (line {line})"));
+            self.warnings.push((line, format!("USER is empty and means root (line {line})")));
         }
         state.note(format!("USER {user}"));
         state.config.config.user = user;

@@ -1,10 +1,13 @@
 //! Carrying out a plan.
 
+mod change;
 mod copy;
 mod finish;
 mod metadata;
 mod run;
 mod stage;
+
+pub use change::apply_change;
 
 use crate::backend::{Backend, CachedStep};
 use crate::context::Context;

@@ -1,6 +1,7 @@
 //! The state of a stage, and which code handles which instruction.
 
 use super::Builder;
+use super::metadata::Metadata;
 use crate::error::BuildError;
 use crate::history;
 use crate::plan::{Base, PlannedStage, PlannedStep};
@@ -102,32 +103,40 @@ impl Builder<'_> {
             Command::Add(add) => self.add(state, add, line),
             Command::Workdir(path) => self.workdir(state, path, line),
             Command::From(_) => Err(BuildError::Invalid("FROM cannot stand inside a stage".to_owned())),
-            metadata => self.metadata(state, metadata, line),
+            other => {
+                let mut metadata = Metadata { globals: &self.globals, warnings: Vec::new() };
+                let result = metadata.apply(state, other, line);
+                for (line, text) in metadata.warnings {
+                    self.warn(line, &text);
+                }
+                result
+            }
         }
     }
 
     /// Expands a word and reports variables that are not set.
     pub(super) fn expand(&mut self, state: &StageState, text: &str, line: u32) -> Result<String, BuildError> {
         let expansion = state.scope.expand(&self.globals, state.env(), text)?;
-        self.report_unset(state, &expansion.unset, text, line);
-        Ok(expansion.text)
-    }
-
-    pub(super) fn report_unset(&mut self, state: &StageState, unset: &[String], text: &str, line: u32) {
-        for name in unset {
-            // `${name:-default}` is the way to say that a variable may be missing.
-            let excused = text.contains(&format!("${{{name}:")) || text.contains(&format!("${{{name}-"));
-            let excused = excused || text.contains(&format!("${{{name}+")) || state.scope.has(name);
-            if !excused && !name.is_empty() {
-                let text = format!("UndefinedVar: Usage of undefined variable '${name}' (line {line})");
-                self.warn(line, &text);
-            }
+        for (line, text) in unset_warnings(state, &expansion.unset, text, line) {
+            self.warn(line, &text);
         }
+        Ok(expansion.text)
     }
 }
 
+/// Remarks about variables that are used but not set, unless the word itself says that they may be missing.
+pub(super) fn unset_warnings(state: &StageState, unset: &[String], text: &str, line: u32) -> Vec<(u32, String)> {
+    let excused = |name: &String| {
+        name.is_empty()
+            || state.scope.has(name)
+            || [":", "-", "+"].iter().any(|m| text.contains(&format!("${{{name}{m}")))
+    };
+    let remark = |name: &String| (line, format!("UndefinedVar: Usage of undefined variable '${name}' (line {line})"));
+    unset.iter().filter(|n| !excused(n)).map(remark).collect()
+}
+
 impl StageState {
-    fn new(config: ImageConfig) -> Self {
+    pub(super) fn new(config: ImageConfig) -> Self {
         let layers = config.rootfs.diff_ids.clone();
         Self { layers, config, scope: Scope::default(), cmd_set: false, own_history: Vec::new() }
     }
