@@ -19,6 +19,7 @@
 
 pub mod caps;
 pub mod cgroup;
+pub mod nsview;
 pub mod overlay;
 pub mod seccomp;
 

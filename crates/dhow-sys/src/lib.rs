@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod caps;
 pub mod fs;
 pub mod inherit;
+pub mod known;
 pub mod lock;
 pub mod mount;
 pub mod netlink;

@@ -157,24 +157,19 @@ fn applies(
 ) -> Result<bool, SeccompError> {
     let holds = |name: &String| crate::caps::number(name).is_ok_and(|n| name.starts_with("CAP_") && caps.contains(n));
     let here = |arches: &[String]| arches.iter().any(|a| a == go_name());
-    if let Some(f) = excludes {
-        if f.arches.as_deref().is_some_and(here)
+    let met = |f: &Filter| -> Result<bool, SeccompError> {
+        Ok(f.arches.as_deref().is_some_and(here)
             || f.caps.as_ref().is_some_and(|c| c.iter().any(holds))
-            || at_least(f.min_kernel.as_deref(), kernel)? == Some(true)
-        {
-            return Ok(false);
-        }
-    }
-    if let Some(f) = includes {
-        let arches = f.arches.as_deref().filter(|a| !a.is_empty());
-        if arches.is_some_and(|a| !here(a))
+            || at_least(f.min_kernel.as_deref(), kernel)? == Some(true))
+    };
+    let missed = |f: &Filter| -> Result<bool, SeccompError> {
+        Ok(f.arches.as_deref().is_some_and(|a| !a.is_empty() && !here(a))
             || f.caps.as_ref().is_some_and(|c| !c.iter().all(holds))
-            || at_least(f.min_kernel.as_deref(), kernel)? == Some(false)
-        {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+            || at_least(f.min_kernel.as_deref(), kernel)? == Some(false))
+    };
+    let excluded = excludes.map(met).transpose()?.unwrap_or(false);
+    let not_included = includes.map(missed).transpose()?.unwrap_or(false);
+    Ok(!excluded && !not_included)
 }
 
 /// Compares `major.minor` with the running kernel.
