@@ -73,6 +73,11 @@ pub const ROWS: &[Row] = &[
     Row { name: "pull", title: "pull of the ten-layer image until the command returns", run: pull },
     Row { name: "pull-durable", title: "the same and `sync`: until the image is on disk", run: pull_durable },
     Row { name: "parallel", title: "20 × `run --rm busybox true` at once, all done", run: parallel },
+    Row {
+        name: "concurrent",
+        title: "1,000 × `run --rm busybox true`, at most 64 at a time; all must succeed",
+        run: concurrent,
+    },
     Row { name: "ps", title: "`ps` with many running containers", run: ps },
     Row { name: "memory", title: "memory (PSS) per idle container beside its own processes", run: memory },
     Row { name: "size", title: "size of the programs", run: size },
@@ -274,6 +279,34 @@ fn parallel(engines: &Engines, plan: &Plan) -> Result<Vec<Cell>> {
         };
         Ok(Value::Times(spaced(plan.runs.min(5), plan.pause, || Ok(()), work)?))
     })
+}
+
+/// Only dhow: what the others make of this load is theirs.
+fn concurrent(engines: &Engines, plan: &Plan) -> Result<Vec<Cell>> {
+    const AT_ONCE: usize = 64;
+    let total = 1000 / plan.shrink;
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let failed = std::sync::Mutex::new(Vec::new());
+    let worker = || {
+        while next.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < total {
+            let run = timing::quiet(engines.command(Kind::Dhow).args(["run", "--rm", "busybox", "true"]));
+            if let (Err(failure), Ok(mut list)) = (run, failed.lock()) {
+                list.push(failure.to_string());
+            }
+        }
+    };
+    let time = timing::once(|| {
+        std::thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(worker))));
+        Ok(())
+    })?;
+    let failed = failed.into_inner().unwrap_or_else(|e| e.into_inner());
+    let left = sh::read(engines.command(Kind::Dhow).args(["ps", "-aq"]))?;
+    let value = match failed.first() {
+        None if left.is_empty() => Value::Times(Times::new(vec![time])),
+        None => Value::Failed(format!("{} containers are left", left.lines().count())),
+        Some(first) => Value::Failed(format!("{} of {total} failed, the first: {first}", failed.len())),
+    };
+    Ok(vec![Cell { who: "dhow".to_owned(), value }])
 }
 
 fn ps(engines: &Engines, plan: &Plan) -> Result<Vec<Cell>> {

@@ -28,7 +28,7 @@ impl Source {
     /// Prepares a text.
     pub fn new(path: PathBuf, text: String) -> Self {
         let code = blank(&text);
-        let whole_file = path.components().any(|c| c.as_os_str() == "tests") || path.ends_with("tests.rs");
+        let whole_file = is_test_file(&path);
         let mut test_lines = vec![whole_file; code.lines().count()];
         if !whole_file {
             mark_test_items(&code, &mut test_lines);
@@ -54,6 +54,12 @@ impl Source {
             other => other.unwrap_or(""),
         }
     }
+}
+
+/// Whether a file holds nothing but tests: below `tests/`, or named `tests.rs` or `…_tests.rs`.
+pub fn is_test_file(path: &Path) -> bool {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+    name == "tests.rs" || name.ends_with("_tests.rs") || path.components().any(|c| c.as_os_str() == "tests")
 }
 
 /// Every Rust file of the workspace.
