@@ -21,6 +21,7 @@ pub mod caps;
 pub mod cgroup;
 pub mod nsview;
 pub mod overlay;
+pub mod probe;
 pub mod seccomp;
 
 mod channel;

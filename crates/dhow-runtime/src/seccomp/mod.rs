@@ -170,7 +170,7 @@ fn kernel_version() -> (u32, u32) {
     parse_release(&uname.release().to_string_lossy())
 }
 
-fn parse_release(release: &str) -> (u32, u32) {
+pub(crate) fn parse_release(release: &str) -> (u32, u32) {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
