@@ -55,6 +55,40 @@ pub fn terminal_safe_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The same for what programs wrote themselves (logs): line ends, returns, tabs and colours (SGR sequences, ECMA-48
+/// section 8.3.117) stay, as they change nothing but how text looks.
+pub fn terminal_safe_log(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(|c| is_unsafe(c) && !matches!(c, '\n' | '\r' | '\t')) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let width = match c {
+            '\x1b' => colour(rest).unwrap_or(0),
+            '\n' | '\r' | '\t' => 1,
+            c if is_unsafe(c) => 0,
+            c => c.len_utf8(),
+        };
+        if width == 0 {
+            out.extend(c.escape_unicode());
+            rest = &rest[c.len_utf8()..];
+        } else {
+            let (keep, after) = rest.split_at(width);
+            out.push_str(keep);
+            rest = after;
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Length of the SGR sequence that a text starts with.
+fn colour(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\x1b[")?;
+    let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';' && c != ':')?;
+    (end <= 32 && parameters[end..].starts_with('m')).then_some(end + 3)
+}
+
 const fn is_unsafe(c: char) -> bool {
     matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -103,6 +137,8 @@ mod tests {
         assert_eq!(terminal_safe("\x1b[31mred\r\n\u{9b}"), "\\u{1b}[31mred\\u{d}\\u{a}\\u{9b}");
         assert_eq!(terminal_safe("a\u{202e}b"), "a\\u{202e}b");
         assert_eq!(terminal_safe_lines("a\n\tb\x07"), "a\n\tb\\u{7}");
+        assert_eq!(terminal_safe_log("\x1b[1;31mred\x1b[0m\r\n"), "\x1b[1;31mred\x1b[0m\r\n");
+        assert_eq!(terminal_safe_log("\x1b[2J\x1b]0;x\x07\x1b[m\x1b["), "\\u{1b}[2J\\u{1b}]0;x\\u{7}\x1b[m\\u{1b}[");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Sizes, durations, CPU counts and resource limits.
 
 use crate::GrammarError;
-use dhow_types::Ulimit;
+use dhow_types::{Resources, Ulimit};
 
 /// A size as Docker's memory flags take it: a number with an optional fraction and one of `b k m g t p` (with an
 /// optional `b` or `ib`), case-insensitive, powers of 1024. The result is in bytes.
@@ -134,4 +134,50 @@ pub fn ulimit(text: &str) -> Result<Ulimit, GrammarError> {
         )));
     }
     Ok(Ulimit { name: name.to_owned(), soft, hard })
+}
+
+/// Docker's rules between limits. `cpus` is the number of CPUs of the machine.
+pub fn check_resources(r: &Resources, cpus: u64) -> Result<(), GrammarError> {
+    const MIN_MEMORY: u64 = 6 << 20;
+    let bad = |message: &str| Err(GrammarError::Worded(message.to_owned()));
+    if r.memory.is_some_and(|m| m < MIN_MEMORY) {
+        return bad("Minimum memory limit allowed is 6MB");
+    }
+    if let Some(swap) = r.memory_swap.filter(|s| *s > 0) {
+        match r.memory {
+            None => return bad("You should always set the Memory limit when using Memoryswap limit"),
+            Some(memory) if (swap as u64) < memory => {
+                return bad("Minimum memoryswap limit should be larger than memory limit");
+            }
+            Some(_) => {}
+        }
+    }
+    if let (Some(soft), Some(hard)) = (r.memory_reservation, r.memory)
+        && soft > hard
+    {
+        return bad("Minimum memory limit can not be less than memory reservation limit");
+    }
+    if let Some(nano) = r.nano_cpus {
+        if nano < 10_000_000 || nano > cpus.saturating_mul(1_000_000_000) {
+            return Err(GrammarError::Worded(format!(
+                "Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+            )));
+        }
+        if r.cpu_period.is_some() || r.cpu_quota.is_some() {
+            return bad("Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set");
+        }
+    }
+    if r.cpu_period.is_some_and(|p| !(1_000..=1_000_000).contains(&p)) {
+        return bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+    }
+    if r.cpu_quota.is_some_and(|q| q > 0 && q < 1_000) {
+        return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    if r.blkio_weight.is_some_and(|w| !(10..=1000).contains(&w)) {
+        return bad("Range of blkio weight is from 10 to 1000");
+    }
+    if r.oom_score_adj.is_some_and(|s| !(-1000..=1000).contains(&s)) {
+        return bad("Invalid value for oom score adj. The range is [-1000, 1000]");
+    }
+    Ok(())
 }

@@ -13,7 +13,7 @@ mod security;
 
 pub use files::{EnvEntry, env_file, env_flag, label, label_file};
 pub use host::{NetworkAttachment, add_host, ipc_mode, key_value, network, pid_mode, restart};
-pub use limits::{bytes, cpus, decimal_bytes, duration, ulimit};
+pub use limits::{bytes, check_resources, cpus, decimal_bytes, duration, ulimit};
 pub use mount::{mount, tmpfs, volume};
 pub use port::{expose, port};
 pub use security::{Device, cap, device, security_opt};

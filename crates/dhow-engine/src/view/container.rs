@@ -380,4 +380,15 @@ impl Engine {
         let image = self.store().image(&container.record.image.id).map_or(0, |i| i.size);
         (writable, writable + image)
     }
+
+    /// Processes of a running container, in the host's numbering.
+    pub fn processes(&self, id: &dhow_types::ContainerId) -> Result<Vec<u32>, crate::EngineError> {
+        let wrong = |message: String| crate::EngineError::WrongState { message, hint: Some("start it with `dhow start`") };
+        if !self.container(id)?.is_alive() {
+            return Err(wrong(format!("container {id} is not running")));
+        }
+        let cgroup = dhow_runtime::cgroup::Cgroup::open(&Paths::cgroup(id));
+        let pids = cgroup.and_then(|c| c.pids());
+        pids.map_err(|e| crate::EngineError::WrongState { message: dhow_types::report(&e), hint: None })
+    }
 }

@@ -1,0 +1,72 @@
+//! Registries of this machine: `/etc/dhow/registries.json` (or the file that `DHOW_REGISTRIES` names), with the keys of
+//! Docker's `daemon.json`: `insecure-registries` (list) and `registry-mirrors` (a list, for Docker Hub, or an object
+//! with a list per registry).
+
+use crate::error::CliError;
+use crate::globals::variable;
+use dhow_registry::RegistryConfig;
+use dhow_types::ErrorKind;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+const DEFAULT: &str = "/etc/dhow/registries.json";
+/// Where Docker keeps certificates of private registries: one directory per registry.
+const CERTIFICATES: [&str; 2] = ["/etc/dhow/certs.d", "/etc/docker/certs.d"];
+
+/// Reads the file; a missing default one is empty.
+pub(crate) fn load() -> Result<RegistryConfig, CliError> {
+    let named = variable("DHOW_REGISTRIES");
+    let path = PathBuf::from(named.clone().unwrap_or_else(|| DEFAULT.to_owned()));
+    let mut config = match std::fs::read(&path) {
+        Ok(bytes) => parse(&path, &bytes)?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && named.is_none() => RegistryConfig::default(),
+        Err(e) => return Err(CliError::io(format!("cannot read {}", path.display()))(e)),
+    };
+    config.ca_dirs.extend(CERTIFICATES.iter().map(PathBuf::from));
+    Ok(config)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<RegistryConfig, CliError> {
+    let bad = |what: &str| CliError::failed(ErrorKind::Invalid, format!("{}: {what}", path.display()));
+    let value: Value = serde_json::from_slice(bytes).map_err(|e| bad(&format!("invalid JSON: {e}")))?;
+    let texts = |value: &Value, key: &str| -> Result<Vec<String>, CliError> {
+        let list = value.as_array().ok_or_else(|| bad(&format!("{key:?} is not a list")))?;
+        let text =
+            |v: &Value| v.as_str().map(str::to_owned).ok_or_else(|| bad(&format!("{key:?} holds more than texts")));
+        list.iter().map(text).collect()
+    };
+    let mut config = RegistryConfig::default();
+    for (key, value) in value.as_object().ok_or_else(|| bad("not an object"))? {
+        match key.as_str() {
+            "insecure-registries" => config.insecure = texts(value, key)?,
+            "trusted-realms" => config.trusted_realms = texts(value, key)?,
+            "registry-mirrors" => match value.as_object() {
+                Some(map) => {
+                    for (registry, urls) in map {
+                        config.mirrors.push((registry.clone(), texts(urls, registry)?));
+                    }
+                }
+                None => config.mirrors.push(("docker.io".to_owned(), texts(value, key)?)),
+            },
+            other => return Err(bad(&format!("unknown key {other:?}"))),
+        }
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_mirrors() {
+        let read = |text: &str| parse(Path::new("f"), text.as_bytes()).map(|c| (c.insecure, c.mirrors));
+        let mirror = |r: &str| vec![(r.to_owned(), vec!["http://m".to_owned()])];
+        assert_eq!(read(r#"{"registry-mirrors":["http://m"]}"#).unwrap().1, mirror("docker.io"));
+        assert_eq!(read(r#"{"registry-mirrors":{"q.io":["http://m"]}}"#).unwrap().1, mirror("q.io"));
+        assert_eq!(read(r#"{"insecure-registries":["a:1"]}"#).unwrap().0, ["a:1"]);
+        for bad in ["", "[]", r#"{"x":1}"#, r#"{"insecure-registries":[1]}"#] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}
