@@ -24,7 +24,7 @@ pub enum CgroupError {
     #[error("no cgroup file system is mounted")]
     NoHierarchy,
     /// A cgroup cannot be made anew or removed: it has processes.
-    #[error("cgroup {path} still has processes: {}", list(.pids))]
+    #[error("cgroup {path} is in use by {}", list(.pids))]
     Busy {
         /// Absolute path of the directory.
         path: String,
@@ -40,7 +40,7 @@ pub enum CgroupError {
         waited_ms: u64,
     },
     /// Killed processes did not go away in time.
-    #[error("processes of cgroup {path} outlive SIGKILL: {}", list(.pids))]
+    #[error("in cgroup {path} SIGKILL is outlived by {}", list(.pids))]
     StillRunning {
         /// Path below the hierarchies' roots.
         path: String,
@@ -90,11 +90,14 @@ pub enum CgroupError {
 }
 
 fn list(pids: &[u32]) -> String {
+    if pids.is_empty() {
+        return "processes that cannot be seen from here".to_owned();
+    }
     let mut text: Vec<String> = pids.iter().take(8).map(u32::to_string).collect();
     if pids.len() > 8 {
         text.push(format!("and {} more", pids.len() - 8));
     }
-    text.join(", ")
+    format!("{} {}", if pids.len() == 1 { "process" } else { "processes" }, text.join(", "))
 }
 
 impl Categorized for CgroupError {

@@ -42,6 +42,13 @@ impl Hierarchy {
         (rustix::fs::fstatfs(&root).ok()?.f_type as u64 == magic).then_some(Self { controllers, mount, root })
     }
 
+    /// The same hierarchy once more.
+    #[cfg(test)]
+    pub(super) fn again(&self) -> Self {
+        let root = self.root.try_clone().unwrap();
+        Self { controllers: self.controllers.clone(), mount: self.mount.clone(), root }
+    }
+
     /// A hierarchy played by a plain directory.
     #[cfg(test)]
     pub(super) fn fake(mount: &Path, controllers: &[&str]) -> Self {

@@ -464,35 +464,34 @@ fn remove_tree(hierarchy: &Hierarchy, path: &str, deadline: Instant) -> Result<(
         path: hierarchy.mount.join(path).display().to_string(),
         source: e.into(),
     };
+    let remove = |path: &str| match rustix::fs::unlinkat(hierarchy.root(), path, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::BUSY | Errno::NOTEMPTY) => Ok(false),
+        Err(e) => Err(failed(path, e)),
+    };
     let mut pause = Duration::from_millis(1);
-    loop {
-        match rustix::fs::unlinkat(hierarchy.root(), path, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::BUSY | Errno::NOTEMPTY) => {}
-            Err(e) => return Err(failed(path, e)),
-        }
-        let mut below = Vec::new();
-        descendants(hierarchy.root(), path, &mut below);
-        // Children come after their parents in the list.
-        for child in below.iter().rev() {
-            match rustix::fs::unlinkat(hierarchy.root(), child.as_str(), AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT | Errno::BUSY | Errno::NOTEMPTY) => {}
-                Err(e) => return Err(failed(child, e)),
+    while !remove(path)? {
+        let mut pids = tasks::pids_below(hierarchy.root(), path);
+        if pids.is_empty() {
+            // Only cgroups that the container made keep it. Those of living processes are left alone.
+            let mut below = Vec::new();
+            descendants(hierarchy.root(), path, &mut below);
+            // Children come after their parents in the list.
+            for child in below.iter().rev() {
+                remove(child)?;
+            }
+            if remove(path)? {
+                break;
             }
         }
-        match rustix::fs::unlinkat(hierarchy.root(), path, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::BUSY | Errno::NOTEMPTY) if Instant::now() < deadline => std::thread::sleep(pause),
-            Err(Errno::BUSY | Errno::NOTEMPTY) => {
-                let mut pids = tasks::pids_below(hierarchy.root(), path);
-                pids.sort_unstable();
-                pids.dedup();
-                return Err(CgroupError::Busy { path: hierarchy.mount.join(path).display().to_string(), pids });
-            }
-            Err(e) => return Err(failed(path, e)),
+        if Instant::now() >= deadline {
+            pids.sort_unstable();
+            return Err(CgroupError::Busy { path: hierarchy.mount.join(path).display().to_string(), pids });
         }
+        std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(16));
     }
+    Ok(())
 }
 
 /// Directories below a cgroup, parents before children, without the cgroup itself. Bounded: a container may have made

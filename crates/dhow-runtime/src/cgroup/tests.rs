@@ -246,6 +246,72 @@ fn root_freeze_kill_remove() {
     cgroup.remove().unwrap();
 }
 
+/// Part of this host's hierarchies, as if it had no others.
+fn part(want_v1: bool, want_v2: bool) -> &'static Layout {
+    let host = Layout::host().unwrap();
+    let v1: Vec<Hierarchy> = if want_v1 { host.v1.iter().map(Hierarchy::again).collect() } else { Vec::new() };
+    let v2 = if want_v2 { host.v2.as_ref().map(Hierarchy::again) } else { None };
+    Box::leak(Box::new(Layout { v1, v2, populate: None }))
+}
+
+/// A process that forks children faster than they can be counted, until it is killed.
+#[track_caller]
+fn check_kill(layout: &'static Layout, name: &str) {
+    let parent = Parent::new(name);
+    let r = Resources { pids: Some(Pids { limit: 40 }), ..Resources::default() };
+    let (cgroup, _) = Cgroup::create_in(layout, &parent.path("a"), &r).unwrap();
+    let mut child = sleeper(&cgroup, "echo ready; while :; do /bin/true & done");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let reaper = std::thread::spawn(move || child.wait().unwrap());
+    cgroup.freeze().unwrap();
+    assert!(cgroup.frozen().unwrap());
+    cgroup.kill_all().unwrap();
+    assert!(!reaper.join().unwrap().success());
+    assert_eq!(cgroup.pids().unwrap(), Vec::<u32>::new());
+    cgroup.remove().unwrap();
+}
+
+#[test]
+fn root_killing_by_version_1_alone() {
+    let layout = part(true, false);
+    if layout.v1.is_empty() {
+        // A version 2 host has no such case.
+        return;
+    }
+    assert_eq!(layout.mode(), Mode::V1);
+    check_kill(layout, "kill1");
+}
+
+#[test]
+fn root_killing_by_version_2_alone() {
+    let layout = part(false, true);
+    if layout.v2.is_none() {
+        // A version 1 host has no such case.
+        return;
+    }
+    assert_eq!(layout.mode(), Mode::V2);
+    check_kill(layout, "kill2");
+}
+
+#[test]
+fn root_version_2_alone_binds_devices_and_warns_about_limits() {
+    let layout = part(false, true);
+    let Some(v2) = &layout.v2 else { return };
+    let parent = Parent::new("v2");
+    let deny = DeviceRule { allow: false, kind: 'a', major: None, minor: None, access: "rwm".into() };
+    let null = DeviceRule { allow: true, kind: 'c', major: Some(1), minor: Some(3), access: "rw".into() };
+    let r = Resources { devices: vec![deny, null], ..limited() };
+    let (cgroup, warnings) = Cgroup::create_in(layout, &parent.path("a"), &r).unwrap();
+    assert_eq!(bpf::count_device_programs(cgroup.v2_dir().unwrap()).unwrap(), 1);
+    check_devices(&cgroup);
+    // On a hybrid host the controllers are elsewhere; each limit that is lost is told.
+    let has = |name: &str| v2_controllers(v2).iter().any(|c| c == name);
+    assert_eq!(warnings.iter().any(|w| w.contains("PIDs limit discarded")), !has("pids"));
+    assert_eq!(warnings.iter().any(|w| w.contains("memory limit")), !has("memory"));
+    assert!(cgroup.usage().cpu_ns.is_some(), "counted without a controller");
+}
+
 #[test]
 fn root_nested_cgroups_and_left_overs_go() {
     let parent = Parent::new("nested");
