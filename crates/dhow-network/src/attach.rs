@@ -7,11 +7,12 @@ use crate::bridge::Bridge;
 use crate::error::{Context, NetworkError};
 use crate::lease::Lease;
 use crate::net::Ipv4Net;
-use crate::netlink::Connection;
+use crate::netlink::{Connection, NetlinkError};
 use crate::route::{self, VethPair};
 use dhow_sys::netlink::Protocol;
 use dhow_types::ContainerId;
 use rustix::io::Errno;
+use std::time::Duration;
 
 /// Name of the link inside a container.
 const INSIDE: &str = "eth0";
@@ -68,7 +69,31 @@ pub fn configure_inside(lease: &Lease) -> Result<(), NetworkError> {
     route::push_address(&mut batch, eth0, lease.address, subnet);
     route::push_up(&mut batch, eth0);
     route::push_default_route(&mut batch, lease.gateway, eth0);
-    connection.transact(batch).during("configure network device", INSIDE)
+    connection.transact(batch).during("configure network device", INSIDE)?;
+    settle(&mut connection, eth0).during("look up network device", INSIDE)
+}
+
+/// Waits until packets flow between the container and the bridge.
+///
+/// That a link has come up is noticed by the kernel's link watch, in a worker. Only then does the bridge open the port,
+/// and only then does a bridge that had no ports itself send anything. What a program sends before is lost, and it sends
+/// again after a whole second. From Linux 6.8 a question about a link makes the kernel notice at once; before, a few
+/// tries are enough, and more are not worth it.
+fn settle(connection: &mut Connection, eth0: u32) -> Result<(), NetlinkError> {
+    const TRIES: u32 = 20;
+    const PAUSE: Duration = Duration::from_micros(250);
+    // The far end is in the host's namespace, which has a number here since this question.
+    let Some((host, far)) = route::link_by_index(connection, eth0)?.and_then(|link| link.peer) else { return Ok(()) };
+    for _ in 0..TRIES {
+        // Not allowed to look there: better an unsure start than none.
+        let Ok(port) = route::link_in(connection, host, far) else { break };
+        let bridge = port.master.and_then(|bridge| route::link_in(connection, host, bridge).ok());
+        if port.operational && bridge.is_none_or(|bridge| bridge.operational) {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// Brings `lo` up in the network namespace of the calling thread.

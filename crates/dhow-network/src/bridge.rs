@@ -12,6 +12,7 @@ use dhow_sys::netlink::Protocol;
 use rustix::io::Errno;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Names that the bridge goes by in the kernel. Another run root gets other names, so that two installations on one host
 /// do not meet.
@@ -29,6 +30,9 @@ pub struct Bridge {
     pub(crate) parameters: Parameters,
     pub(crate) claims: Claims,
     gateway: Ipv4Addr,
+    /// Kept open: closing a netfilter socket waits until the kernel has destroyed what anybody deleted a moment ago,
+    /// 8 to 11 ms. The process that keeps it pays at its own end, when nobody waits for it.
+    netfilter: Mutex<Option<Connection>>,
 }
 
 /// What [`Bridge::ensure`] looks at.
@@ -59,7 +63,7 @@ impl Bridge {
         };
         let gateway = net.nth(1).ok_or(NetworkError::NoSubnet)?;
         let parameters = Parameters { table: names.table.clone(), bridge: names.bridge.clone(), subnet: net };
-        Ok(Self { parameters, claims, gateway })
+        Ok(Self { parameters, claims, gateway, netfilter: Mutex::new(None) })
     }
 
     /// The subnet.
@@ -104,8 +108,9 @@ impl Bridge {
     }
 
     fn condition(&self) -> Result<Condition, NetworkError> {
-        let mut netfilter = nft::connect().during("open", "netfilter socket")?;
-        let rules = nft::intact(&mut netfilter, &self.parameters).during("read nftables table", self.table())?;
+        let rules = self.with_netfilter(|netfilter| {
+            nft::intact(netfilter, &self.parameters).during("read nftables table", self.table())
+        })?;
         Ok(Condition { rules, link: self.link_is_good()?, forwarding: sysctl::read("ipv4/ip_forward")?.trim() != "0" })
     }
 
@@ -133,8 +138,26 @@ impl Bridge {
     /// Makes the table with every port that is claimed as published. The caller holds the lock.
     pub(crate) fn install_rules(&self) -> Result<(), NetworkError> {
         let elements: Vec<Element> = self.claimed_elements()?;
-        let mut netfilter = nft::connect().during("open", "netfilter socket")?;
-        nft::install(&mut netfilter, &self.parameters, &elements).during("create nftables table", self.table())
+        self.with_netfilter(|netfilter| {
+            nft::install(netfilter, &self.parameters, &elements).during("create nftables table", self.table())
+        })
+    }
+
+    /// Lends the connection to nf_tables. Not to be nested: the inner call would open and close one of its own.
+    pub(crate) fn with_netfilter<T>(
+        &self,
+        f: impl FnOnce(&mut Connection) -> Result<T, NetworkError>,
+    ) -> Result<T, NetworkError> {
+        // A panic between these lines leaves no connection, never a broken one.
+        let kept = self.netfilter.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => nft::connect().during("open", "netfilter socket")?,
+        };
+        let result = f(&mut connection);
+        connection.rest();
+        *self.netfilter.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+        result
     }
 
     pub(crate) fn claimed_elements(&self) -> Result<Vec<Element>, NetworkError> {
@@ -170,6 +193,8 @@ impl Bridge {
         if existing.is_none() {
             self.reconnect(&mut connection, index)?;
         }
+        // Asked for, the kernel notices at once that the link is up: see `attach::settle`.
+        route::link_by_index(&mut connection, index).during("look up network device", name)?;
         Ok(())
     }
 
@@ -183,6 +208,7 @@ impl Bridge {
                     route::push_master(&mut batch, link.index, bridge);
                     route::push_hairpin(&mut batch, &name);
                     connection.transact(batch).during("reconnect network device", &name)?;
+                    route::link_by_index(connection, link.index).during("look up network device", &name)?;
                 }
             }
         }

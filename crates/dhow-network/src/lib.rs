@@ -30,4 +30,4 @@ pub use lease::Lease;
 pub use net::{Ipv4Net, NetError};
 pub use netlink::{Malformed, NetlinkError};
 pub use nft::forward_blockers;
-pub use ports::ReservedPort;
+pub use ports::{RecordedPort, ReservedPort};

@@ -19,10 +19,14 @@ const RTM_GETROUTE: u16 = 26;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_PID: u16 = 19;
 const IFLA_EXT_MASK: u16 = 29;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_TARGET_NETNSID: u16 = 46;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
@@ -62,6 +66,12 @@ pub struct Link {
     pub mtu: u32,
     /// Kind, `bridge`; hardware has none.
     pub kind: Option<String>,
+    /// Packets flow, as far as the kernel has noticed (RFC 2863, `ifOperStatus`).
+    pub operational: bool,
+    /// The other end, if it is in another network namespace: that one's number, and the index there.
+    pub peer: Option<(u32, u32)>,
+    /// Index of the bridge that the link is a port of.
+    pub master: Option<u32>,
 }
 
 /// A route or a host address.
@@ -133,10 +143,19 @@ pub fn read_link(message: &Message<'_>) -> Result<Link, Malformed> {
         up: u32_of(header.get(8..).unwrap_or_default())? & IFF_UP != 0,
         mtu: 0,
         kind: None,
+        operational: false,
+        peer: None,
+        master: None,
     };
+    let (mut other, mut namespace) = (None, None);
     for attribute in message.attributes(header.len()) {
         match attribute? {
             (IFLA_MTU, value) => link.mtu = u32_of(value)?,
+            // IF_OPER_UP, or IF_OPER_UNKNOWN for links that do not say
+            (IFLA_OPERSTATE, value) => link.operational = matches!(value.first(), Some(6 | 0)),
+            (IFLA_MASTER, value) => link.master = Some(u32_of(value)?),
+            (IFLA_LINK, value) => other = Some(u32_of(value)?),
+            (IFLA_LINK_NETNSID, value) => namespace = Some(u32_of(value)?),
             (IFLA_LINKINFO, nest) => {
                 for inner in attributes(nest) {
                     if let (IFLA_INFO_KIND, value) = inner? {
@@ -147,7 +166,18 @@ pub fn read_link(message: &Message<'_>) -> Result<Link, Malformed> {
             _ => {}
         }
     }
+    link.peer = namespace.zip(other);
     Ok(link)
+}
+
+/// Looks up a link in another network namespace, by that one's number and the link's index there.
+pub fn link_in(connection: &mut Connection, namespace: u32, index: u32) -> Result<Link, NetlinkError> {
+    let mut batch = connection.batch();
+    batch.message(RTM_GETLINK, 0, &ifinfo(index, 0, 0), |m| {
+        m.put_u32(IFLA_TARGET_NETNSID, namespace);
+        m.put_u32(IFLA_EXT_MASK, SKIP_STATS);
+    });
+    connection.get(batch, read_link)
 }
 
 /// Creates a bridge that is up, with spanning tree off (ports forward at once).

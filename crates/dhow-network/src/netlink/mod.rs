@@ -58,6 +58,7 @@ const MAX_DUMP: usize = 64 << 20;
 const BUFFER: usize = 32 << 10;
 
 /// A socket, its buffer and its message numbers.
+#[derive(Debug)]
 pub struct Connection {
     socket: Socket,
     buffer: Vec<u8>,
@@ -68,8 +69,15 @@ impl Connection {
     /// Opens a conversation in the network namespace of the calling thread.
     pub fn open(protocol: Protocol) -> Result<Self, NetlinkError> {
         let socket = Socket::open(protocol).map_err(NetlinkError::Socket)?;
-        // Capacity only: pages are touched as far as answers reach.
-        Ok(Self { socket, buffer: Vec::with_capacity(BUFFER), sequence: 1 })
+        Ok(Self { socket, buffer: Vec::new(), sequence: 1 })
+    }
+
+    /// Drops what is left of a conversation, and the buffer, so that the connection can be kept at little cost.
+    pub fn rest(&mut self) {
+        self.buffer.clear();
+        self.buffer.reserve(BUFFER);
+        while self.socket.receive(&mut self.buffer).is_ok() {}
+        self.buffer = Vec::new();
     }
 
     /// A batch to be filled for this conversation.
@@ -187,6 +195,9 @@ impl Connection {
 
     fn send(&mut self, batch: &Batch) -> Result<(), NetlinkError> {
         self.sequence = batch.next_sequence();
+        // Capacity only: pages are touched as far as answers reach.
+        self.buffer.clear();
+        self.buffer.reserve(BUFFER);
         self.socket.send(batch.bytes()).map_err(NetlinkError::Socket)
     }
 }

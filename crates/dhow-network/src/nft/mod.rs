@@ -56,7 +56,7 @@ pub(crate) struct Key {
 }
 
 /// A map element: where a published port leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Element {
     /// The published port.
     pub key: Key,
@@ -246,7 +246,7 @@ fn comment_bytes(comment: &str) -> Vec<u8> {
 
 /// Adds and deletes elements in one step. Both lists may be empty.
 ///
-/// Closing a connection after a delete waits 8 to 11 ms for the kernel's deferred work; not for the start of a container.
+/// After a delete, closing any netfilter socket of this network namespace waits until the kernel's deferred work is done.
 pub(crate) fn change(
     connection: &mut Connection,
     table: &str,

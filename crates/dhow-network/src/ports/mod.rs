@@ -33,6 +33,9 @@ pub struct ReservedPort {
     pub socket6: Option<OwnedFd>,
 }
 
+/// A published port as a container's record has it: host address (`None` is every address), host port, container port.
+pub type RecordedPort = (Option<IpAddr>, u16, PortSpec);
+
 /// The key of a host address and port; `None` for IPv6 addresses.
 fn key(host_ip: Option<IpAddr>, port: u16, protocol: PortProtocol) -> Option<Key> {
     let host = match host_ip {

@@ -1,6 +1,6 @@
 //! Publishing: the map elements that carry the traffic of reserved ports.
 
-use super::{ReservedPort, conntrack, key};
+use super::{RecordedPort, ReservedPort, conntrack, key};
 use crate::bridge::Bridge;
 use crate::claims::PortClaim;
 use crate::error::{Context, NetworkError};
@@ -11,10 +11,8 @@ use crate::route;
 use dhow_sys::netlink::Protocol;
 use dhow_types::{ContainerId, PortProtocol, PortSpec};
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
-
-/// Published ports of one container, as its record has them: host address, host port, container port.
-type Ports = [(Option<IpAddr>, u16, PortSpec)];
 
 impl Bridge {
     /// Makes reserved ports reachable: all in one step.
@@ -44,50 +42,56 @@ impl Bridge {
     /// Adds elements, whatever was there before. The caller holds the lock, and has made the claims.
     fn add(&self, elements: &[Element]) -> Result<(), NetworkError> {
         let table = self.table();
-        let mut netfilter = nft::connect().during("open", "netfilter socket")?;
-        match nft::change(&mut netfilter, table, &[], elements) {
-            // Somebody flushed the rules after `ensure`.
-            Err(e) if e.is(Errno::NOENT) => return self.install_rules(),
-            // A port still leads to where it led before its holder died.
-            Err(e) if e.is(Errno::EXIST) || e.is(Errno::BUSY) => {}
-            other => return other.during("change nftables table", table),
-        }
-        let present = nft::elements(&mut netfilter, table).during("read nftables table", table)?.unwrap_or_default();
-        let stale: Vec<Element> =
-            present.into_iter().filter(|p| elements.iter().any(|e| e.key == p.key && e.target != p.target)).collect();
-        nft::change(&mut netfilter, table, &stale, elements).during("change nftables table", table)
+        let there = self.with_netfilter(|netfilter| {
+            match nft::change(netfilter, table, &[], elements) {
+                // A port still leads to where it led before its holder died.
+                Err(e) if e.is(Errno::EXIST) || e.is(Errno::BUSY) => {}
+                // Somebody flushed the rules after `ensure`.
+                Err(e) if e.is(Errno::NOENT) => return Ok(false),
+                other => return other.map(|()| true).during("change nftables table", table),
+            }
+            let present = nft::elements(netfilter, table).during("read nftables table", table)?.unwrap_or_default();
+            let moved = |p: &Element| elements.iter().any(|e| e.key == p.key && e.target != p.target);
+            let stale: Vec<Element> = present.into_iter().filter(moved).collect();
+            nft::change(netfilter, table, &stale, elements).during("change nftables table", table)?;
+            Ok(true)
+        })?;
+        // New rules take their elements from the claims.
+        if there { Ok(()) } else { self.install_rules() }
     }
 
     /// Takes a container's ports back: map elements and claims. Ports that lead elsewhere by now are left alone, ports
     /// that are gone already are fine.
     ///
-    /// Waits 8 to 11 ms for the kernel when the last descriptor of the netlink socket is closed: for the process that
-    /// looks after the container, after it has told everybody that the container is gone.
-    pub fn unpublish(&self, address: Ipv4Addr, ports: &Ports) -> Result<(), NetworkError> {
+    /// The kernel destroys the elements later, and whoever closes a netfilter socket meanwhile waits for it, 8 to 11 ms.
+    /// This process closes its own with the [`Bridge`].
+    pub fn unpublish(&self, address: Ipv4Addr, ports: &[RecordedPort]) -> Result<(), NetworkError> {
         if ports.is_empty() {
             return Ok(());
         }
-        // Declared before the lock, so that the wait at its end does not make others wait too.
-        let mut netfilter = nft::connect().during("open", "netfilter socket")?;
         let lock = self.claims.lock()?;
+        let table = self.table();
         let tenant = self.claims.address_owner(address)?;
-        let mut elements = Vec::new();
-        for (host_ip, port, spec) in ports {
-            let Some(key) = key(*host_ip, *port, spec.protocol) else { continue };
-            let target =
-                nft::target_of(&mut netfilter, self.table(), key).during("read nftables table", self.table())?;
-            if let Some(target) = target.filter(|t| *t.ip() == address) {
-                elements.push(Element { key, target });
+        let keys: Vec<Key> = ports.iter().filter_map(|(ip, port, spec)| key(*ip, *port, spec.protocol)).collect();
+        let elements = self.with_netfilter(|netfilter| {
+            let mut elements = Vec::new();
+            for &key in &keys {
+                let target = nft::target_of(netfilter, table, key).during("read nftables table", table)?;
+                elements.extend(target.filter(|t| *t.ip() == address).map(|target| Element { key, target }));
             }
-            let ours = |claim: &PortClaim| match claim.target {
-                Some(target) => *target.ip() == address,
-                None => tenant.as_ref() == Some(&claim.owner),
-            };
+            nft::change(netfilter, table, &elements, &[]).during("change nftables table", table)?;
+            Ok(elements)
+        })?;
+        // Elements first: a claim that outlives its element is found and forgotten later, the reverse is not.
+        let ours = |claim: &PortClaim| match claim.target {
+            Some(target) => *target.ip() == address,
+            None => tenant.as_ref() == Some(&claim.owner),
+        };
+        for &key in &keys {
             if self.claims.port(key)?.is_some_and(|claim| ours(&claim)) {
                 self.claims.remove_port(key)?;
             }
         }
-        nft::change(&mut netfilter, self.table(), &elements, &[]).during("change nftables table", self.table())?;
         drop(lock);
         for element in elements.iter().filter(|e| e.key.protocol == PortProtocol::Udp) {
             conntrack::forget(element.key, |flow| flow.answerer == address).during("forget flows of", address)?;
@@ -99,12 +103,8 @@ impl Bridge {
     ///
     /// An element that a claim stands behind is left alone even if `live` does not name it, since its container may be
     /// starting at this moment; [`Bridge::forget`] is for the claims of the dead.
-    pub fn sync_published(
-        &self,
-        live: &[(Ipv4Addr, Vec<(Option<IpAddr>, u16, PortSpec)>)],
-    ) -> Result<(), NetworkError> {
+    pub fn sync_published(&self, live: &[(Ipv4Addr, Vec<RecordedPort>)]) -> Result<(), NetworkError> {
         self.ensure()?;
-        let mut netfilter = nft::connect().during("open", "netfilter socket")?;
         let _lock = self.claims.lock()?;
         let mut wanted = Vec::new();
         for (address, ports) in live {
@@ -115,19 +115,20 @@ impl Bridge {
                 }
             }
         }
-        for claimed in self.claimed_elements()? {
-            if !wanted.iter().any(|w| w.key == claimed.key) {
-                wanted.push(claimed);
-            }
-        }
-        let table = self.table();
-        let present = nft::elements(&mut netfilter, table).during("read nftables table", table)?.unwrap_or_default();
-        let stray: Vec<Element> = present.iter().filter(|p| !wanted.contains(p)).copied().collect();
-        let missing: Vec<Element> = wanted.into_iter().filter(|w| !present.contains(w)).collect();
-        if !missing.is_empty() {
+        let named: HashSet<Key> = wanted.iter().map(|w| w.key).collect();
+        wanted.extend(self.claimed_elements()?.into_iter().filter(|c| !named.contains(&c.key)));
+        if !wanted.is_empty() {
             self.allow_loopback()?;
         }
-        nft::change(&mut netfilter, table, &stray, &missing).during("change nftables table", table)
+        let table = self.table();
+        self.with_netfilter(|netfilter| {
+            let present = nft::elements(netfilter, table).during("read nftables table", table)?.unwrap_or_default();
+            let present: HashSet<Element> = present.into_iter().collect();
+            let wanted: HashSet<Element> = wanted.into_iter().collect();
+            let stray: Vec<Element> = present.difference(&wanted).copied().collect();
+            let missing: Vec<Element> = wanted.difference(&present).copied().collect();
+            nft::change(netfilter, table, &stray, &missing).during("change nftables table", table)
+        })
     }
 
     /// Takes back everything a dead container holds: elements, port claims, addresses. Reads whole directories: for
@@ -136,7 +137,7 @@ impl Bridge {
         let ports = self.claims.ports()?.into_iter().filter(|(_, claim)| claim.owner == *owner);
         let mut addresses = self.leases_of(owner)?;
         let mut reserved = Vec::new();
-        let mut published: Vec<(Ipv4Addr, (Option<IpAddr>, u16, PortSpec))> = Vec::new();
+        let mut published: Vec<(Ipv4Addr, RecordedPort)> = Vec::new();
         for (key, claim) in ports {
             let host = key.host.map(IpAddr::V4);
             let port = claim.target.map_or(0, |t| t.port());

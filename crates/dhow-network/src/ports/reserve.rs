@@ -1,11 +1,11 @@
 //! Reserving host ports.
 
-use super::{ReservedPort, holder, key};
+use super::{RecordedPort, ReservedPort, holder, key};
 use crate::bridge::Bridge;
 use crate::claims::PortClaim;
 use crate::error::{Context, NetworkError};
 use crate::nft::{self, Element, Key};
-use dhow_types::{ContainerId, PortBinding, PortProtocol, PortSpec};
+use dhow_types::{ContainerId, PortBinding, PortProtocol};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto, sockopt};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
@@ -47,11 +47,7 @@ impl Bridge {
     }
 
     /// Removes the claims of ports that are reserved but not published. Claims of others are left alone.
-    pub fn release_ports(
-        &self,
-        owner: &ContainerId,
-        ports: &[(Option<IpAddr>, u16, PortSpec)],
-    ) -> Result<(), NetworkError> {
+    pub fn release_ports(&self, owner: &ContainerId, ports: &[RecordedPort]) -> Result<(), NetworkError> {
         let _lock = self.claims.lock()?;
         for key in ports.iter().filter_map(|(ip, port, spec)| key(*ip, *port, spec.protocol)) {
             if self.claims.port(key)?.is_some_and(|claim| claim.owner == *owner) {
@@ -120,14 +116,12 @@ impl Bridge {
             return Ok(false);
         }
         if let Some(target) = stale.and_then(|claim| claim.target) {
-            let mut netfilter = nft::connect().during("open", "netfilter socket")?;
-            let found =
-                nft::target_of(&mut netfilter, self.table(), key).during("read nftables table", self.table())?;
-            if found.is_some() {
-                let dead = Element { key, target };
-                nft::change(&mut netfilter, self.table(), &[dead], &[])
-                    .during("change nftables table", self.table())?;
-            }
+            self.with_netfilter(|netfilter| {
+                let table = self.table();
+                let found = nft::target_of(netfilter, table, key).during("read nftables table", table)?;
+                let dead: Vec<Element> = found.map(|_| Element { key, target }).into_iter().collect();
+                nft::change(netfilter, table, &dead, &[]).during("change nftables table", table)
+            })?;
         }
         self.claims.set_port(key, &PortClaim { owner: owner.clone(), target: None })?;
         drop(lock);

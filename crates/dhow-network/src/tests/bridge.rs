@@ -127,8 +127,12 @@ fn root_a_deleted_bridge_is_made_again() {
     let web = world.container(1);
     let _server = web.serve(80);
     let _ports = world.publish(&web, &[tcp(None, 8080, 80)]);
-    for damage in ["ip link delete dhow0", "ip link set dhow0 down", "ip address flush dev dhow0", "sysctl -qw net.ipv4.ip_forward=0"]
-    {
+    for damage in [
+        "ip link delete dhow0",
+        "ip link set dhow0 down",
+        "ip address flush dev dhow0",
+        "sysctl -qw net.ipv4.ip_forward=0",
+    ] {
         world.host.shell(damage);
         assert_eq!(ask(&world.lan, super::HOST, 8080), None, "{damage}");
         world.host.run(|| world.bridge().ensure().unwrap());
@@ -149,7 +153,9 @@ fn root_a_link_that_is_no_bridge_is_told() {
 fn root_blockers_are_named() {
     let world = World::new();
     assert_eq!(world.host.run(forward_blockers), Vec::<String>::new());
-    world.host.shell("nft 'add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'");
+    world.host.shell(
+        "nft 'add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'",
+    );
     world.host.shell("nft 'add chain ip filter INPUT { type filter hook input priority 0; policy drop; }'");
     assert_eq!(world.host.run(forward_blockers), ["table ip filter, chain FORWARD"]);
 }

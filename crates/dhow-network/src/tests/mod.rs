@@ -9,7 +9,7 @@ mod traffic;
 use crate::net::Ipv4Net;
 use crate::netlink::Connection;
 use crate::route::{self, VethPair};
-use crate::{Bridge, BridgeNames, Lease, ReservedPort, configure_inside, loopback_up};
+use crate::{Bridge, BridgeNames, Lease, NetworkError, ReservedPort, configure_inside, loopback_up};
 use dhow_sys::netlink::Protocol;
 use dhow_types::{ContainerId, PortBinding, PortProtocol, PortSpec};
 use std::io::{Read, Write};
@@ -48,11 +48,12 @@ impl Namespace {
     fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         let tid = self.tid;
         let result = std::thread::scope(|scope| {
-            scope.spawn(move || {
-                enter(tid);
-                f()
-            })
-            .join()
+            scope
+                .spawn(move || {
+                    enter(tid);
+                    f()
+                })
+                .join()
         });
         match result {
             Ok(value) => value,
@@ -129,6 +130,11 @@ impl World {
             set_address("lan0", HOST);
         });
         world.lan.run(|| set_address("eth0", LAN));
+        // Asked for, the kernel notices that both ends are up: see `attach::settle`.
+        for (namespace, link) in [(&world.lan, "eth0"), (&world.host, "lan0")] {
+            let mut connection = namespace.run(|| Connection::open(Protocol::Route).unwrap());
+            assert!(route::link_by_name(&mut connection, link).unwrap().is_some_and(|l| l.operational));
+        }
         world.host.run(|| world.bridge().ensure().unwrap());
         world
     }
@@ -155,7 +161,13 @@ impl World {
     fn publish(&self, container: &Container, bindings: &[PortBinding]) -> Vec<ReservedPort> {
         self.host.run(|| {
             let bridge = self.bridge();
-            let ports = bridge.reserve_ports(&container.id, bindings).unwrap();
+            let ports = loop {
+                match bridge.reserve_ports(&container.id, bindings) {
+                    // A program that another test is starting has, for a moment, our descriptors of a port given back.
+                    Err(NetworkError::PortInUse { holder: None, process: None, .. }) => std::thread::yield_now(),
+                    other => break other.unwrap(),
+                }
+            };
             bridge.publish(&container.lease, &ports).unwrap();
             ports
         })

@@ -55,7 +55,8 @@ fn root_ranges_and_free_ports() {
     let bridge = world.host.run(|| world.bridge());
     let _taken = world.host.run(|| TcpListener::bind("0.0.0.0:7000").unwrap());
     let range = PortBinding { host_ports: Some((7000, 7002)), ..tcp(None, 0, 80) };
-    let reserve = |binding: &PortBinding| world.host.run(|| bridge.reserve_ports(&id(1), std::slice::from_ref(binding)));
+    let reserve =
+        |binding: &PortBinding| world.host.run(|| bridge.reserve_ports(&id(1), std::slice::from_ref(binding)));
     let a = reserve(&range).unwrap();
     let b = reserve(&range).unwrap();
     assert_eq!((a[0].host_port, b[0].host_port), (7001, 7002));
@@ -165,7 +166,9 @@ fn root_sync_restores_and_sweeps() {
         assert_eq!(listing(), before, "{damage}");
     }
     // An element that leads elsewhere is put right.
-    world.host.shell("nft 'delete element inet dhow any { tcp . 8080 }; add element inet dhow any { tcp . 8080 : 172.17.9.9 . 1 }'");
+    world.host.shell(
+        "nft 'delete element inet dhow any { tcp . 8080 }; add element inet dhow any { tcp . 8080 : 172.17.9.9 . 1 }'",
+    );
     sync();
     assert_eq!(listing(), before);
     // A start in progress, which the caller does not know of yet, is not disturbed.

@@ -186,3 +186,29 @@ fn root_udp_flows_follow_the_published_port() {
     }
     assert_eq!(asked(&client), None);
 }
+
+/// A program that sends at once must not wait a second for its second try.
+#[test]
+fn root_the_first_packet_arrives() {
+    let world = World::new();
+    let server = udp_socket(&world.host, 5001);
+    for n in 0..20 {
+        // Alone on the bridge, or beside the last one.
+        let namespace = super::Namespace::new();
+        let tid = namespace.tid;
+        let lease = world.host.run(|| {
+            let bridge = world.bridge();
+            let lease = bridge.allocate(&super::id(n)).unwrap();
+            bridge.attach(tid, &lease, &super::id(n)).unwrap();
+            lease
+        });
+        namespace.run(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            crate::configure_inside(&lease).unwrap();
+            socket.send_to(b"first", (lease.gateway, 5001)).unwrap();
+        });
+        let mut buffer = [0; 8];
+        let got = server.recv_from(&mut buffer).map(|(_, from)| from.ip());
+        assert_eq!(got.ok(), Some(IpAddr::V4(lease.address)), "container {n}");
+    }
+}
