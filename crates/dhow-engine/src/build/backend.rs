@@ -1,0 +1,192 @@
+//! The builder's [`Backend`] over store and runtime.
+
+use super::cache::{ContentMemory, StepCache};
+use super::layers::{Staged, Workspace};
+use super::run;
+use crate::image::{Progress, ProgressEvent};
+use crate::{Engine, EngineError};
+use dhow_build::{Backend, BackendError, BaseImage, CachedStep, Edited, FileStat, RunOutcome, RunStep, Work};
+use dhow_runtime::Rootfs;
+use dhow_types::{Categorized, Digest, ErrorKind, Platform, Reference};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+/// Everything one build uses.
+pub(super) struct EngineBackend<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) staged: Staged,
+    pub(super) steps: StepCache,
+    pub(super) contents: Option<ContentMemory>,
+    pub(super) progress: Option<&'a dyn Progress>,
+}
+
+struct Silent;
+
+impl Progress for Silent {
+    fn event(&self, _event: &ProgressEvent) {}
+}
+
+fn wrap(error: impl Into<EngineError>) -> BackendError {
+    BackendError::new(error.into())
+}
+
+impl EngineBackend<'_> {
+    /// Runs work on a workspace's merged root.
+    fn with_root(&self, workspace: &Workspace, work: &mut Work<'_>) -> Result<Vec<u8>, BackendError> {
+        let (upper, work_dir) = (workspace.scratch.upper(), workspace.scratch.work());
+        let rootfs = if workspace.lower.is_empty() {
+            // Nothing below: the upper directory is the root.
+            Rootfs::Directory(&upper)
+        } else {
+            Rootfs::Overlay { lower: &workspace.lower, upper: &upper, work: &work_dir, volatile: true }
+        };
+        dhow_runtime::with_rootfs(&rootfs, |root| work(root)).map_err(wrap)
+    }
+
+    fn pull(&self, reference: &str, platform: Option<&Platform>) -> Result<Digest, BackendError> {
+        let parsed: Reference =
+            reference.parse().map_err(|e: dhow_types::ReferenceError| BackendError::text(ErrorKind::Invalid, e.to_string()))?;
+        let progress = self.progress.unwrap_or(&Silent);
+        Ok(self.engine.pull(&parsed.with_default_tag(), platform, progress).map_err(wrap)?.image)
+    }
+}
+
+impl Backend for EngineBackend<'_> {
+    fn resolve_image(
+        &self,
+        reference: &str,
+        platform: Option<&Platform>,
+        pull: bool,
+    ) -> Result<BaseImage, BackendError> {
+        let local = if pull && reference.parse::<Reference>().is_ok() {
+            None
+        } else {
+            match self.engine.local_image(reference) {
+                Ok(image) => Some(image).filter(|i| platform.is_none_or(|p| p.accepts(&i.config.platform()))),
+                Err(e) if e.kind() == ErrorKind::NotFound => None,
+                Err(e) => return Err(wrap(e)),
+            }
+        };
+        let image = match local {
+            Some(image) => image,
+            None => {
+                let id = self.pull(reference, platform)?;
+                self.engine.store().image(&id).map_err(wrap)?
+            }
+        };
+        // Takes a lease on every layer: nobody can remove them while this build goes on.
+        for layer in &image.config.rootfs.diff_ids {
+            if !self.engine.store().has_layer(layer).map_err(wrap)? {
+                return Err(BackendError::text(ErrorKind::NotFound, format!("layer {layer} of {reference} is gone")));
+            }
+        }
+        Ok(BaseImage { id: image.id, config: image.config })
+    }
+
+    fn cache_get(&self, key: &Digest) -> Result<Option<CachedStep>, BackendError> {
+        Ok(self.steps.get(key))
+    }
+
+    fn cache_put(&self, key: &Digest, step: &CachedStep) -> Result<(), BackendError> {
+        self.steps.put(key, step);
+        Ok(())
+    }
+
+    fn has_layer(&self, layer: &Digest) -> Result<bool, BackendError> {
+        self.staged.has(self.engine, layer).map_err(wrap)
+    }
+
+    fn edit(&self, layers: &[Digest], clamp: Option<i64>, work: &mut Work<'_>) -> Result<Edited, BackendError> {
+        let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
+        let reply = self.with_root(&workspace, work)?;
+        let layer = self.staged.keep(self.engine, workspace, clamp).map_err(wrap)?;
+        Ok(Edited { layer, reply })
+    }
+
+    fn view(&self, layers: &[Digest], work: &mut Work<'_>) -> Result<Vec<u8>, BackendError> {
+        let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
+        self.with_root(&workspace, work)
+    }
+
+    fn run(
+        &self,
+        layers: &[Digest],
+        step: &RunStep,
+        clamp: Option<i64>,
+        output: &mut dyn FnMut(bool, &[u8]),
+    ) -> Result<RunOutcome, BackendError> {
+        let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
+        let exit_code = run::run(self.engine, &workspace, step, output).map_err(wrap)?;
+        if exit_code != 0 {
+            return Ok(RunOutcome { exit_code, layer: None });
+        }
+        let layer = self.staged.keep(self.engine, workspace, clamp).map_err(wrap)?;
+        Ok(RunOutcome { exit_code, layer })
+    }
+
+    fn is_archive(&self, file: &File) -> bool {
+        // A tar begins with a header block whose checksum fits (tar(5)); an empty archive counts as a plain file.
+        let mut block = [0_u8; 512];
+        let read = dhow_store::decompressor(file).is_ok_and(|mut plain| plain.read_exact(&mut block).is_ok());
+        read && is_tar_header(&block)
+    }
+
+    fn extract_archive(
+        &self,
+        root: BorrowedFd<'_>,
+        destination: &Path,
+        file: &File,
+        owner: Option<(u32, u32)>,
+    ) -> Result<(), BackendError> {
+        super::extract(root, destination, file, owner).map_err(wrap)
+    }
+
+    fn known_content(&self, stat: &FileStat) -> Option<Digest> {
+        self.contents.as_ref()?.get(stat)
+    }
+
+    fn remember_content(&self, stat: &FileStat, content: &Digest) {
+        if let Some(contents) = &self.contents {
+            contents.put(stat, content);
+        }
+    }
+
+    fn put_image(&self, config: &[u8], _layers: &[Digest], tags: &[Reference]) -> Result<Digest, BackendError> {
+        self.staged.publish(self.engine).map_err(wrap)?;
+        let id = self.engine.store().put_image(config, None).map_err(wrap)?;
+        for tag in tags {
+            self.engine.store().set_ref(&tag.clone().with_default_tag(), &id).map_err(wrap)?;
+        }
+        Ok(id)
+    }
+}
+
+/// Whether a block is a tar header: the sum of its bytes, the checksum field counted as blanks, is what the field says.
+fn is_tar_header(block: &[u8; 512]) -> bool {
+    let field = block.get(148..156).unwrap_or_default();
+    let digits: String =
+        field.iter().map(|b| char::from(*b)).skip_while(|c| *c == ' ').take_while(char::is_ascii_digit).collect();
+    let Ok(expected) = u32::from_str_radix(&digits, 8) else { return false };
+    let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+    let own: u32 = field.iter().map(|b| u32::from(*b)).sum();
+    sum - own + 8 * u32::from(b' ') == expected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers() {
+        let mut block = [0_u8; 512];
+        assert!(!is_tar_header(&block));
+        block[..4].copy_from_slice(b"name");
+        let sum: u32 = block.iter().map(|b| u32::from(*b)).sum::<u32>() + 256;
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        assert!(is_tar_header(&block));
+        block[0] = b'x';
+        assert!(!is_tar_header(&block));
+    }
+}
