@@ -51,7 +51,7 @@ pub fn busybox_layer() -> Vec<u8> {
     let mut applets: Vec<&str> = std::str::from_utf8(&list.stdout).unwrap_or("").lines().collect();
     applets.sort_unstable();
     for applet in applets.into_iter().filter(|a| *a != "busybox" && !a.is_empty()) {
-        tar.push(&Entry::link(&format!("bin/{applet}"), "bin/busybox"));
+        tar.push(&Entry::link(&format!("bin/{applet}"), "bin/busybox").mode(0o755));
     }
     tar.push(&Entry::symlink("usr/bin/env", "/bin/env"));
     tar.push(&Entry::file("etc/passwd", 0o644, PASSWD));

@@ -79,7 +79,7 @@ impl Entry {
         Self { link: to.into(), ..Self::new(Kind::Symlink, name, 0o777) }
     }
 
-    /// A hard link.
+    /// A hard link. Its mode should be the target's: readers apply it to the inode that both share.
     pub fn link(name: &str, to: &str) -> Self {
         Self { link: to.into(), ..Self::new(Kind::Link, name, 0o644) }
     }
@@ -92,6 +92,12 @@ impl Entry {
     /// A character or block device.
     pub fn device(kind: Kind, name: &str, major: u32, minor: u32) -> Self {
         Self { device: (major, minor), ..Self::new(kind, name, 0o666) }
+    }
+
+    /// Sets the mode.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
     }
 
     /// Sets user and group.

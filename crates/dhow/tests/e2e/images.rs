@@ -184,7 +184,7 @@ fn layers_with_everything_a_tar_can_hold() {
         Entry::dir("d/", 0o750).owned(5, 6),
         Entry::file("d/gone", 0o644, "x"),
         Entry::file("d/kept", 0o4755, "setuid").owned(7, 8),
-        Entry::link("hard", "d/kept"),
+        Entry::link("hard", "d/kept").mode(0o4755).owned(7, 8),
         Entry::symlink("sym", "/d/kept"),
         Entry::dir("opaque/", 0o755),
         Entry::file("opaque/old", 0o644, "x"),
