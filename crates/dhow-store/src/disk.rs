@@ -251,6 +251,16 @@ impl TmpFile {
         self.file.write_all(bytes).at("write", &self.path)
     }
 
+    /// Becomes another name of an existing file instead of the empty one that it was.
+    pub(crate) fn replace_with_link(&mut self, other: &Path) -> Result<(), StoreError> {
+        let file = OpenOptions::new().read(true).write(true).open(other).at("open", other)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).at("lock", other)?;
+        std::fs::remove_file(&self.path).at("remove", &self.path)?;
+        std::fs::hard_link(other, &self.path).at("link", &self.path)?;
+        self.file = file;
+        Ok(())
+    }
+
     /// Moves the file to its final place. Replaces what is there. Durable only after [`sync_dir`] of the parent.
     pub(crate) fn persist(mut self, to: &Path, mode: u32, sync: bool) -> Result<File, StoreError> {
         rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)).at("set mode of", &self.path)?;

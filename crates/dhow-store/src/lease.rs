@@ -204,8 +204,6 @@ pub(crate) struct Found {
     /// Its process lives.
     pub(crate) alive: bool,
     pub(crate) is_lease: bool,
-    // Keeps a dead list from being handled twice.
-    _claim: Option<File>,
 }
 
 /// Reads all lists. The caller holds the graph lock, exclusively, so no living list grows meanwhile.
@@ -218,7 +216,8 @@ pub(crate) fn lists(_lock: &GraphLock, dir: &Path) -> Result<Vec<Found>, StoreEr
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
             Err(e) => return Err(e).at("open", &path),
         };
-        let alive = match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        // Only asked: the lock goes with `file`. Two heals cannot meet, because both hold the graph lock.
+        let alive = match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => false,
             Err(Errno::WOULDBLOCK) => true,
             Err(e) => return Err(e).at("lock", &path),
@@ -227,7 +226,7 @@ pub(crate) fn lists(_lock: &GraphLock, dir: &Path) -> Result<Vec<Found>, StoreEr
         file.read_to_string(&mut text).at("read", &path)?;
         // A torn last line names nothing that was used: the line is complete before its object is.
         let objects = text.lines().filter_map(Object::parse).collect();
-        all.push(Found { path, objects, alive, is_lease: name.starts_with("lease-"), _claim: (!alive).then_some(file) });
+        all.push(Found { path, objects, alive, is_lease: name.starts_with("lease-") });
     }
     Ok(all)
 }

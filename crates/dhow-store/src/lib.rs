@@ -36,6 +36,7 @@
 //! It does not talk to registries, mount anything, run programs, print, or know containers other than by
 //! [`ImageUse`] that the caller reports.
 
+mod archive;
 mod blobs;
 mod disk;
 mod error;
@@ -51,6 +52,8 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use archive::extract::{ExtractOptions, extract_archive};
+pub use archive::load::{LoadEvent, Loaded};
 pub use error::StoreError;
 pub use image::ImageRecord;
 pub use image::gc::Healed;
@@ -58,6 +61,7 @@ pub use image::remove::{ImageUse, Removal};
 pub use ingest::{Follower, Ingest};
 pub use layer::stream::decompressor;
 pub use layer::implied::RootAttributes;
+pub use layer::upper::{StageOptions, write_tree_tar};
 pub use layer::{ScratchDir, StagedLayer};
 pub use lease::GraphLock;
 

@@ -3,17 +3,21 @@
 //! A layer is a directory named by its diff ID and independent of what lies below it. This module is the narrow interface
 //! to layer storage; another backend (one immutable file-system image per layer) would replace what is behind it.
 
+pub(crate) mod compress;
 pub(crate) mod extract;
+pub(crate) mod gzip;
 pub(crate) mod implied;
 pub(crate) mod meta;
 pub(crate) mod resolve;
 pub(crate) mod stream;
+pub(crate) mod upper;
+pub(crate) mod walk;
 
 use crate::Store;
 use crate::disk::{self, TmpDir};
 use crate::error::{At, StoreError};
 use crate::lease::Object;
-use dhow_oci::image::Compression;
+use dhow_oci::image::{Compression, Descriptor};
 use dhow_types::Digest;
 use extract::{Extracted, Policy};
 use meta::Meta;
@@ -46,6 +50,13 @@ impl StagedLayer {
     /// The layer's directory while it is staged; usable as an overlay lower directory.
     pub fn dir(&self) -> PathBuf {
         self.tmp.path().join("fs")
+    }
+
+    /// Records the blob that this layer came from.
+    pub(crate) fn set_source(&self, source: &Descriptor) -> Result<(), StoreError> {
+        let path = self.tmp.path().join("source.json");
+        let text = serde_json::to_vec(source).map_err(|e| StoreError::record(&path, e))?;
+        std::fs::write(&path, text).at("write", &path)
     }
 
     fn new(tmp: TmpDir, diff: Digest, meta: Meta) -> Result<Self, StoreError> {

@@ -69,6 +69,16 @@ pub fn decompressor<'a>(reader: impl Read + 'a) -> Result<Box<dyn Read + 'a>, St
     })
 }
 
+/// How a layer that begins like this is compressed; `None` for formats that layers do not have.
+pub(crate) fn layer_compression(head: &[u8]) -> Option<Compression> {
+    match Format::of(head) {
+        Format::Plain => Some(Compression::None),
+        Format::Gzip => Some(Compression::Gzip),
+        Format::Zstd => Some(Compression::Zstd),
+        Format::Bzip2 | Format::Xz => None,
+    }
+}
+
 enum Format {
     Plain,
     Gzip,
