@@ -97,6 +97,9 @@ pub enum EngineError {
     /// Launching or entering a container.
     #[error(transparent)]
     Launch(#[from] dhow_runtime::LaunchError),
+    /// Looking at namespaces.
+    #[error(transparent)]
+    Namespaces(#[from] dhow_runtime::nsview::NsError),
     /// Logs.
     #[error(transparent)]
     Log(#[from] dhow_logs::LogError),
@@ -157,6 +160,7 @@ impl Categorized for EngineError {
             Self::Registry(e) => e.kind(),
             Self::Network(e) => e.kind(),
             Self::Launch(e) => e.kind(),
+            Self::Namespaces(e) => e.kind(),
             Self::Log(e) => e.kind(),
             Self::Monitor(e) => e.kind(),
             Self::Document(_) => ErrorKind::Corrupt,

@@ -79,16 +79,7 @@ impl Engine {
             return Ok(());
         }
         self.kill_leftovers(&id);
-        if let Some(network) = guard.state.network.take()
-            && let Ok(bridge) = self.bridge()
-        {
-            let ports: Vec<(Option<IpAddr>, u16, PortSpec)> = network
-                .ports
-                .iter()
-                .filter_map(|p| Some((p.host_ip, p.host_port, crate::record::parse_port(&p.container)?)))
-                .collect();
-            bridge.unpublish(network.address, &ports)?;
-        }
+        guard.state.network = None;
         if !guard.state.status.is_alive() {
             return Ok(());
         }
@@ -113,10 +104,7 @@ impl Engine {
             let _ = cgroup.remove();
         }
         if let Ok(bridge) = self.bridge() {
-            for address in bridge.leases_of(id).unwrap_or_default() {
-                let _ = bridge.release(id, address);
-            }
-            let _ = bridge.release_ports_of(id);
+            let _ = bridge.forget(id);
         }
         let _ = files::remove_tree(&self.paths.runtime(id));
     }

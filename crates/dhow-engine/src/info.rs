@@ -36,7 +36,7 @@ impl Engine {
             paused,
             stopped: containers.len() - running - paused,
             images: self.store().images()?.len(),
-            host: probe::host(self.paths.root()),
+            host: probe::host(),
             forward_blockers: dhow_network::forward_blockers(),
             damaged: damaged.iter().map(|e| dhow_types::report(e)).collect(),
         })

@@ -41,7 +41,7 @@ pub struct NamespaceUse {
 impl Engine {
     /// Every namespace that a running container lives in, and who shares it.
     pub fn namespaces(&self) -> Result<NamespaceTable, EngineError> {
-        let host = nsview::host().map_err(EngineError::Launch)?;
+        let host = nsview::host()?;
         let mut rows: Vec<NamespaceRow> = Vec::new();
         for container in self.containers()?.0.into_iter().filter(crate::Container::is_alive) {
             // It may end at any moment; then it lives nowhere.
@@ -66,7 +66,7 @@ impl Engine {
     /// The eight namespaces of a running container beside the host's.
     pub fn container_namespaces(&self, id: &ContainerId) -> Result<Vec<NamespaceUse>, EngineError> {
         let table = self.namespaces()?;
-        let host = nsview::host().map_err(EngineError::Launch)?;
+        let host = nsview::host()?;
         let inode_of = |list: &[NsId], kind| list.iter().find(|n| n.kind == kind).map_or(0, |n| n.inode);
         let rows: Vec<NamespaceUse> = table
             .rows

@@ -143,6 +143,9 @@ impl<'a> Supervisor<'a> {
                     Source::Client(i) => self.clients.ready(i, &mut self.input, self.pidfd.as_fd()),
                 }
             }
+            if let Some(log) = &mut self.log {
+                log.flush();
+            }
             self.clients.sweep(&mut self.input);
             if exited {
                 return self.finish();
@@ -220,7 +223,7 @@ impl<'a> Supervisor<'a> {
             }
         }
         if let Some(log) = &mut self.log {
-            log.flush();
+            log.finish(dhow_types::Timestamp::now());
         }
         let outcome = self.lifecycle.exited(Exit { code });
         self.clients.farewell(code, outcome.removed);

@@ -3,7 +3,7 @@
 use super::{BuildContext, DockerfileSource};
 use crate::{Engine, EngineError};
 use dhow_build::Context;
-use dhow_store::{ExtractOptions, ScratchDir, Store};
+use dhow_store::{ExtractOptions, ScratchDir};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -144,5 +144,5 @@ pub(crate) fn extract(
     owner: Option<(u32, u32)>,
 ) -> Result<(), EngineError> {
     let options = ExtractOptions { owner, ..ExtractOptions::default() };
-    Ok(Store::extract_archive(root, destination, file, &options)?)
+    Ok(dhow_store::extract_archive(root, destination, file, &options)?)
 }

@@ -5,7 +5,8 @@ use crate::{Engine, EngineError};
 use dhow_oci::image::{ExecConfig, History, ImageConfig};
 use dhow_runtime::Rootfs;
 use dhow_types::{ContainerId, Digest, Reference, Timestamp};
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 /// What the new image shall be.
@@ -53,8 +54,8 @@ impl Engine {
             self.unpause(id)?;
         }
         let staged = staged?;
-        let diff_id = staged.diff_id();
-        let adding = self.store().publish_with(vec![staged])?;
+        let diff_id = *staged.diff_id();
+        self.store().publish(vec![staged])?;
         let created = Timestamp::now().to_string();
         config.rootfs.diff_ids.push(diff_id);
         config.created = Some(created.clone());
@@ -69,7 +70,6 @@ impl Engine {
             ..History::default()
         });
         let image = self.put_new_image(&config)?;
-        drop(adding);
         if let Some(reference) = &commit.reference {
             self.store().set_ref(reference, &image)?;
         }
@@ -81,18 +81,22 @@ impl Engine {
         Ok(self.store().put_image(&bytes, None)?)
     }
 
-    /// Writes a container's file system as a tar, without its mounts' content.
-    pub fn export(&self, id: &ContainerId, out: &mut dyn Write) -> Result<(), EngineError> {
+    /// Writes a container's file system as a tar, without its mounts' content. A file, because the writer is a forked
+    /// helper in a mount namespace of its own.
+    pub fn export(&self, id: &ContainerId, out: &File) -> Result<(), EngineError> {
         let container = self.container(id)?;
         let dir = self.paths.container(id);
+        // The upper directory takes part as the topmost read-only layer: a running container has it mounted already.
         let mut lower = vec![dir.join("upper")];
         lower.extend(self.store().lower_dirs(&container.record.image.diff_ids)?);
-        // The upper directory takes part as the topmost read-only layer: a running container has it mounted already.
         let scratch = self.store().new_upper()?;
         let (upper, work) = (scratch.upper(), scratch.work());
         let rootfs = Rootfs::Overlay { lower: &lower, upper: &upper, work: &work, volatile: true };
-        dhow_runtime::with_rootfs_streaming(&rootfs, out, |root, pipe| {
-            dhow_store::Store::write_tree_tar(root, pipe).map_err(|e| dhow_types::report(&e))
+        dhow_runtime::with_rootfs(&rootfs, |root| {
+            let mut buffered = BufWriter::with_capacity(256 * 1024, out);
+            dhow_store::Store::write_tree_tar(root, &mut buffered).map_err(|e| dhow_types::report(&e))?;
+            buffered.flush().map_err(|e| e.to_string())?;
+            Ok(Vec::new())
         })?;
         Ok(())
     }

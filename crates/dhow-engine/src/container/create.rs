@@ -12,7 +12,7 @@ use dhow_types::{
     Timestamp,
 };
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// A container that exists now.
@@ -45,6 +45,8 @@ impl Engine {
         if let Some(feature) = Record::unsupported(spec) {
             return Err(EngineError::Unsupported { feature });
         }
+        // Until the container is visible as a user of the image, nobody may delete the image.
+        let _hold = self.store().hold()?;
         let image = self.local_image(&spec.image)?;
         let mut warnings = platform_warning(spec, &image)?;
         let id = random_id()?;
@@ -54,7 +56,7 @@ impl Engine {
             warnings.push("the health check is recorded but health checks are not run yet".to_owned());
         }
         let staging = self.paths.new_container(&id);
-        let built = self.build(&staging, spec, &mut record, &image);
+        let built = self.assemble(&staging, spec, &mut record, &image);
         if let Err(e) = built {
             let _ = files::remove_tree(&staging);
             self.remove_anonymous_volumes(&record);
@@ -65,7 +67,7 @@ impl Engine {
     }
 
     /// Writes the directory, claims the name, and makes the container visible by one rename.
-    fn build(
+    fn assemble(
         &self,
         staging: &Path,
         spec: &ContainerSpec,
@@ -101,24 +103,13 @@ impl Engine {
         written
     }
 
-    /// The writable layer. Its root shows through as the container's `/`, so it takes the mode and owner that the
-    /// image's lowest layer gives it.
+    /// The writable layer. Its root shows through as the container's `/`.
     fn make_upper(&self, staging: &Path, image: &ImageRecord) -> Result<(), EngineError> {
         let (upper, work) = (staging.join("upper"), staging.join("work"));
         files::make_dir(&upper)?;
         files::make_dir(&work)?;
-        let mut wanted = (0o755, 0, 0);
-        if let Some(lowest) = image.config.rootfs.diff_ids.first()
-            && let Ok(meta) = fs::metadata(self.store().layer_dir(lowest))
-        {
-            wanted = (meta.mode() & 0o7777, meta.uid(), meta.gid());
-        }
-        fs::set_permissions(&upper, fs::Permissions::from_mode(wanted.0))
-            .and_then(|()| match (wanted.1, wanted.2) {
-                (0, 0) => Ok(()),
-                (uid, gid) => std::os::unix::fs::chown(&upper, Some(uid), Some(gid)),
-            })
-            .map_err(EngineError::state("prepare", &upper))
+        self.store().prepare_upper(&upper, &image.config.rootfs.diff_ids)?;
+        Ok(())
     }
 
     fn claim_random_name(&self, id: &ContainerId) -> Result<String, EngineError> {
@@ -456,8 +447,8 @@ fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn random_bytes() -> Result<[u8; 32], EngineError> {
-    let mut bytes = [0u8; 32];
+fn random_bytes<const N: usize>() -> Result<[u8; N], EngineError> {
+    let mut bytes = [0u8; N];
     // Up to 256 bytes come whole or not at all (getrandom(2)).
     rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())
         .map_err(EngineError::errno("read random numbers from", Path::new("getrandom(2)")))?;

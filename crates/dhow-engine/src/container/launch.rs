@@ -3,7 +3,7 @@
 use super::record::{self, NetworkRecord, PublishedRecord, Record};
 use crate::{Engine, EngineError, files};
 use dhow_logs::{LogWriter, RotateOptions};
-use dhow_network::{Lease, ReservedPort};
+use dhow_network::{Lease, NetworkError, ReservedPort};
 use dhow_runtime::cgroup::Cgroup;
 use dhow_runtime::{LaunchRequest, Launched, Rootfs, StdioPlan};
 use dhow_types::{Categorized, ContainerId, ErrorKind, PortBinding, PortSpec};
@@ -138,8 +138,38 @@ fn open_log(record: &Record, dir: &Path) -> Result<Option<LogWriter>, EngineErro
     if record.host.log_driver == "none" {
         return Ok(None);
     }
-    let options = RotateOptions::from_pairs(&record.host.log_options)?;
+    let options = rotation(&record.host.log_options)?;
     Ok(Some(LogWriter::open(&dir.join(format!("{}-json.log", record.id)), options)?))
+}
+
+/// Docker's options of the json-file driver; sizes are decimal.
+fn rotation(pairs: &std::collections::BTreeMap<String, String>) -> Result<RotateOptions, EngineError> {
+    let mut options = RotateOptions::default();
+    for (key, value) in pairs {
+        let bad = || EngineError::Invalid(format!("invalid value {value:?} for log option {key}"));
+        match key.as_str() {
+            "max-size" if value == "-1" => options.max_size = None,
+            "max-size" => options.max_size = Some(decimal_size(value).ok_or_else(bad)?),
+            "max-file" => options.max_file = value.parse().ok().filter(|n| *n > 0).ok_or_else(bad)?,
+            "compress" => options.compress = value.parse().map_err(|_| bad())?,
+            _ => return Err(EngineError::Invalid(format!("unknown log opt '{key}' for json-file log driver"))),
+        }
+    }
+    Ok(options)
+}
+
+/// `10m` is 10,000,000 bytes (run-semantics, section 18: log sizes have base 1000).
+fn decimal_size(text: &str) -> Option<u64> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches('b').trim_end_matches(['k', 'm', 'g']);
+    let factor: u64 = match lower.trim_end_matches('b').strip_prefix(digits)? {
+        "" => 1,
+        "k" => 1_000,
+        "m" => 1_000_000,
+        "g" => 1_000_000_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// Takes an address and reserves the ports, so that conflicts show before anything is visible.
@@ -191,10 +221,7 @@ fn write_host_files(engine: &Engine, record: &Record, dir: &Path, lease: Option<
         write("hosts", &host_file("/etc/hosts"))?;
         return write("resolv.conf", &host_file("/etc/resolv.conf"));
     }
-    let gateway = match lease {
-        Some(lease) => Some(lease.gateway),
-        None => None,
-    };
+    let gateway = lease.map(|l| l.gateway);
     let extra: Vec<(String, std::net::IpAddr)> = record
         .host
         .extra_hosts
@@ -205,8 +232,14 @@ fn write_host_files(engine: &Engine, record: &Record, dir: &Path, lease: Option<
             Some((name.to_owned(), address))
         })
         .collect();
-    let own = lease.map(|l| (l.address, record.hostname.as_str(), record.domainname.as_str()));
-    write("hosts", &dhow_network::files::hosts(&extra, own))?;
+    let own = dhow_network::files::HostsFile {
+        address: lease.map(|l| l.address.into()),
+        hostname: &record.hostname,
+        domainname: &record.domainname,
+        extra: &extra,
+        ipv6: true,
+    };
+    write("hosts", &dhow_network::files::hosts(&own))?;
     let host = &record.host;
     let resolv = dhow_network::files::resolv_conf(
         &host_file("/etc/resolv.conf"),
@@ -215,6 +248,21 @@ fn write_host_files(engine: &Engine, record: &Record, dir: &Path, lease: Option<
         &host.dns_options,
     );
     write("resolv.conf", &resolv)
+}
+
+impl Engine {
+    /// Names the container that holds a port, since an id says little.
+    fn explain_port(&self, error: NetworkError) -> EngineError {
+        let NetworkError::PortInUse { port, holder, process, .. } = &error else { return error.into() };
+        let name = holder.as_ref().and_then(|id| Some(self.container(id).ok()?.record.name));
+        let by = match (name, holder, process) {
+            (Some(name), ..) => format!("port {port} is held by container {name}; stop it or publish another port"),
+            (None, Some(id), _) => format!("port {port} is held by container {}", id.short()),
+            (None, None, Some(process)) => format!("port {port} is held by {process}"),
+            (None, None, None) => format!("port {port} is held by a process of the host"),
+        };
+        EngineError::PortInUse { message: format!("{error}: {by}") }
+    }
 }
 
 impl Held {
@@ -245,16 +293,14 @@ impl Held {
 
     /// Gives back what the next container may want at once: published ports.
     pub(super) fn give_back_early(&mut self, engine: &Engine) {
-        if let (Some(lease), true) = (&self.lease, self.published)
-            && let Ok(bridge) = engine.bridge()
-        {
+        if let (Some(owner), Ok(bridge)) = (self.ports.first().map(|p| p.owner.clone()), engine.bridge()) {
             let ports: Vec<(Option<std::net::IpAddr>, u16, PortSpec)> =
                 self.ports.iter().map(|p| (p.host_ip, p.host_port, p.container)).collect();
-            let _ = bridge.unpublish(lease.address, &ports);
+            let _ = match &self.lease {
+                Some(lease) if self.published => bridge.unpublish(lease.address, &ports),
+                _ => bridge.release_ports(&owner, &ports),
+            };
             self.published = false;
-        }
-        if let (false, Ok(bridge)) = (self.ports.is_empty(), engine.bridge()) {
-            bridge.release_ports(&self.ports);
         }
         self.ports.clear();
     }

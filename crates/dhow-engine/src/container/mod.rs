@@ -7,6 +7,7 @@
 
 pub mod commit;
 pub mod create;
+mod devices;
 pub mod exec;
 mod launch;
 mod monitor;

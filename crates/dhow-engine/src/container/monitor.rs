@@ -23,7 +23,7 @@ pub fn monitor_main(args: &[String]) -> Result<(), String> {
         return Err("the monitor role is started by the engine only".to_owned());
     };
     let id: ContainerId = id.parse().map_err(|e: dhow_types::IdError| e.to_string())?;
-    let inherit = |fd| dhow_sys::process::inherited(fd).map_err(|e| format!("descriptor {fd} is missing: {e}"));
+    let inherit = |fd| dhow_sys::inherit::take(fd).map_err(|e| format!("descriptor {fd} is missing: {e}"));
     let (client, live) = (inherit(3)?, inherit(4)?);
     let engine = Engine::for_monitor(Path::new(root), Path::new(run)).map_err(|e| dhow_types::report(&e))?;
     let live = engine.inherit_live(&id, File::from(live));

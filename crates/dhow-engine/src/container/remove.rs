@@ -80,7 +80,7 @@ impl Engine {
     }
 
     /// Takes a container out of every list. The caller has its live lock.
-    pub(super) fn unlist(&self, guard: &Guard<'_>) -> Result<(), EngineError> {
+    pub(crate) fn unlist(&self, guard: &Guard<'_>) -> Result<(), EngineError> {
         let (from, to) = (self.paths.container(&guard.id), self.paths.trashed_container(&guard.id));
         fs::rename(&from, &to).map_err(EngineError::state("remove", &from))?;
         if guard.record.host.auto_remove {
@@ -89,9 +89,11 @@ impl Engine {
         self.release_name(&guard.record.name, &guard.id)
     }
 
-    /// Deletes what [`Engine::unlist`] left. What cannot be deleted now is met by healing.
+    /// Deletes what [`Engine::unlist`] left, and the image if it was removed by force and this was its last container.
+    /// What cannot be deleted now is met by healing.
     pub(crate) fn delete_trash(&self, id: &ContainerId) {
         let _ = files::remove_tree(&self.paths.trashed_container(id));
+        let _ = self.store().sweep_unused(&|image| self.image_uses(image));
     }
 
     /// Takes responsibility, waiting for a monitor that is about to finish.

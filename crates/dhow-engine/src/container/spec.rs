@@ -23,7 +23,7 @@ impl Engine {
         let mut spec = dhow_runtime::default_spec();
         let caps = capabilities(record)?;
         process(&mut spec, record, &caps);
-        self.namespaces(&mut spec, record)?;
+        self.choose_namespaces(&mut spec, record)?;
         spec.hostname.clone_from(&record.hostname);
         spec.domainname.clone_from(&record.domainname);
         if record.host.uts_host {
@@ -61,7 +61,7 @@ impl Engine {
         Ok(Prepared { spec, seccomp: filter(record, &caps)? })
     }
 
-    fn namespaces(&self, spec: &mut Spec, record: &Record) -> Result<(), EngineError> {
+    fn choose_namespaces(&self, spec: &mut Spec, record: &Record) -> Result<(), EngineError> {
         use NamespaceKind::{Ipc, Network, Pid, Uts};
         for (kind, word) in [(Network, &record.host.network), (Pid, &record.host.pid), (Ipc, &record.host.ipc)] {
             if word == "host" {
@@ -205,7 +205,7 @@ fn privileged(spec: &mut Spec) {
             mount.options.retain(|o| o != "ro");
         }
     }
-    spec.linux.devices.extend(dhow_runtime::host_devices());
+    spec.linux.devices.extend(super::devices::host_devices());
 }
 
 /// Converts limits; Docker's defaults for swap are the runtime's business.

@@ -227,7 +227,7 @@ impl ExitWatch {
 }
 
 fn send_signal(process: &OwnedFd, signal: Signal) -> Result<(), EngineError> {
-    match dhow_sys::process::pidfd_send_signal(process.as_fd(), signal.number()) {
+    match dhow_sys::process::signal(process.as_fd(), signal.number()) {
         // Already gone: what the signal was for has happened.
         Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(()),
         other => other.map_err(EngineError::state("send a signal to", Path::new("the container's process"))),

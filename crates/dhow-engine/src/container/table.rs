@@ -74,10 +74,10 @@ impl Engine {
 
     /// A snapshot of one container.
     pub fn container(&self, id: &ContainerId) -> Result<Container, EngineError> {
-        let (record, mut state) = self.load(id)?;
+        let (record, mut state) = self.load_records(id)?;
         if state.status.is_alive() && !self.process_exists(&state) && !self.is_live(id) {
             // Nobody is responsible any more, so nobody writes any more: what is there now is the last word.
-            state = self.load(id)?.1;
+            state = self.load_records(id)?.1;
             self.correct(&mut state);
         }
         Ok(Container { id: id.clone(), record, state })
@@ -98,7 +98,7 @@ impl Engine {
         Ok((found, broken))
     }
 
-    fn load(&self, id: &ContainerId) -> Result<(Record, State), EngineError> {
+    fn load_records(&self, id: &ContainerId) -> Result<(Record, State), EngineError> {
         let dir = self.paths.container(id);
         let missing = || EngineError::NoSuchContainer(id.to_string());
         let config = dir.join(CONFIG);
@@ -146,7 +146,7 @@ impl Engine {
         };
         let lock = FileLock::acquire(file).map_err(EngineError::state("lock", &path))?;
         // The container may have been removed while we waited.
-        let (record, state) = self.load(id)?;
+        let (record, state) = self.load_records(id)?;
         Ok(Guard { engine: self, id: id.clone(), record, state, _lock: lock })
     }
 }

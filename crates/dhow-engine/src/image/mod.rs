@@ -99,8 +99,12 @@ impl Engine {
 
     /// Removes a name of an image, and the image with its last name.
     pub fn remove_image(&self, text: &str, force: bool) -> Result<Vec<Removal>, EngineError> {
-        let containers = self.containers()?.0;
-        Ok(self.store().remove(text, force, &|image| uses(&containers, image))?)
+        Ok(self.store().remove(text, force, &|image| self.image_uses(image))?)
+    }
+
+    /// Containers that keep an image. Looked up anew each time: the store asks while it keeps new containers out.
+    pub(crate) fn image_uses(&self, image: &Digest) -> Vec<ImageUse> {
+        uses(&self.containers().map(|(list, _)| list).unwrap_or_default(), image)
     }
 
     /// Writes images as a tar.
@@ -152,6 +156,10 @@ fn uses(containers: &[Container], image: &Digest) -> Vec<ImageUse> {
     containers
         .iter()
         .filter(|c| c.record.image.id == *image)
-        .map(|c| ImageUse { container: c.id.short().to_owned(), running: c.is_alive() })
+        .map(|c| ImageUse {
+            container: c.id.short().to_owned(),
+            name: c.record.name.clone(),
+            running: c.is_alive(),
+        })
         .collect()
 }

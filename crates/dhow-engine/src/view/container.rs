@@ -391,4 +391,14 @@ impl Engine {
         let pids = cgroup.and_then(|c| c.pids());
         pids.map_err(|e| crate::EngineError::WrongState { message: dhow_types::report(&e), hint: None })
     }
+
+    /// A container's log. `NotFound` when it has never written one.
+    pub fn logs(
+        &self,
+        id: &dhow_types::ContainerId,
+        options: dhow_logs::ReadOptions,
+    ) -> Result<dhow_logs::LogReader, crate::EngineError> {
+        let path = self.paths().container(id).join(format!("{id}-json.log"));
+        Ok(dhow_logs::LogReader::open(&path, options)?)
+    }
 }

@@ -173,7 +173,7 @@ impl Attached {
             }
             (Frame::Signal(number), Some(_)) => {
                 if let Some(signal) = dhow_types::Signal::from_number(number) {
-                    let _ = dhow_sys::process::pidfd_send_signal(pidfd, signal.number());
+                    let _ = dhow_sys::process::signal(pidfd, signal.number());
                 }
             }
             _ => self.gone = true,
