@@ -219,8 +219,8 @@ pub static FEATURES: &[Feature] = &[
     Feature {
         name: "time namespaces",
         since: "5.6",
-        purpose: "a container has boot-time clocks of its own",
-        without: "containers share the host's",
+        purpose: "joining another container's clocks, and clocks of its own for a specification that asks",
+        without: "such a specification is refused",
         look: |_| bare(namespace("time")),
     },
     Feature {
