@@ -12,6 +12,8 @@ mod bridge;
 mod claims;
 mod error;
 pub mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod lease;
 mod net;
 mod netlink;

@@ -3,14 +3,16 @@
 //! One table of our own, made and changed by atomic batches. Nothing here looks into another table, except
 //! [`forward_blockers`], which only reads. `nft` the program is not needed, and would cost 6 to 18 ms a call.
 
+mod blockers;
 mod expr;
 mod rules;
 
-use crate::netlink::wire::{self, Attributes, Batch, Message, attributes, be32_of, text_of};
+use crate::netlink::wire::{self, Attributes, Batch, Message, attributes, text_of};
 use crate::netlink::{Connection, Malformed, NetlinkError};
+pub use blockers::forward_blockers;
 use dhow_sys::netlink::Protocol;
 use dhow_types::PortProtocol;
-use expr::{DATA_VALUE, NFPROTO_IPV4};
+use expr::DATA_VALUE;
 pub(crate) use rules::Parameters;
 use rules::{ANY, BOUND, CHAINS, comments, rules};
 use rustix::io::Errno;
@@ -24,7 +26,6 @@ const fn kind(message: u16) -> u16 {
 const NEW_TABLE: u16 = kind(0);
 const DELETE_TABLE: u16 = kind(2);
 const NEW_CHAIN: u16 = kind(3);
-const GET_CHAIN: u16 = kind(4);
 const NEW_RULE: u16 = kind(6);
 const GET_RULE: u16 = kind(7);
 const NEW_SET: u16 = kind(9);
@@ -370,53 +371,10 @@ pub(crate) fn read_rule(message: &Message<'_>) -> Result<Option<FoundRule>, Malf
     Ok(Some(rule))
 }
 
-/// Chains of other tables that drop forwarded packets unless they are told otherwise, as "table ip filter, chain FORWARD".
-///
-/// A drop anywhere wins over an accept in our table, so containers then have no way out and published ports none in. The
-/// usual one is Docker's policy on the `FORWARD` chain; the way out is a rule there that accepts the bridge.
-pub fn forward_blockers() -> Vec<String> {
-    let found = connect().and_then(|mut connection| {
-        connection.dump(|batch| batch.message(GET_CHAIN, wire::DUMP, &[0; 4], |_| {}), read_forward_blocker)
-    });
-    match found {
-        Ok(found) => found,
-        // Without nf_tables there is nothing that could block in it.
-        Err(e) if e.is(Errno::OPNOTSUPP) || e.is(Errno::NOENT) => Vec::new(),
-        Err(e) => vec![format!("unknown: the tables of this host cannot be read ({e})")],
-    }
-}
-
-/// Reads an `NFT_MSG_NEWCHAIN`; `Some` if it is a base chain at the forward hook with policy drop.
-pub(crate) fn read_forward_blocker(message: &Message<'_>) -> Result<Option<String>, Malformed> {
-    /// `NF_INET_FORWARD`
-    const FORWARD: u32 = 2;
-    let [family, ..]: [u8; 4] = message.fixed()?;
-    let family = match family {
-        INET => "inet",
-        NFPROTO_IPV4 => "ip",
-        _ => return Ok(None),
-    };
-    if message.kind != NEW_CHAIN {
-        return Ok(None);
-    }
-    let (mut table, mut name, mut hook, mut policy) = (String::new(), String::new(), None, None);
-    for attribute in message.attributes(FAMILY.len()) {
-        match attribute? {
-            (1, value) => table = text_of(value),
-            (3, value) => name = text_of(value),
-            (4, nest) => {
-                for part in attributes(nest) {
-                    if let (1, value) = part? {
-                        hook = Some(be32_of(value)?);
-                    }
-                }
-            }
-            (5, value) => policy = Some(be32_of(value)?),
-            _ => {}
-        }
-    }
-    let blocks = hook == Some(FORWARD) && policy == Some(0);
-    Ok(blocks.then(|| format!("table {family} {table}, chain {name}")))
+/// Reads a message with every reader of this module: for fuzzing.
+pub(crate) fn read_all(message: &Message<'_>) {
+    let _ = (read_elements(message), read_rule(message));
+    let _ = (blockers::read_forward_chain(message), blockers::ends_in_refusal(message));
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ mod holder;
 mod publish;
 mod reserve;
 
+pub(crate) use conntrack::read_flow;
+
 use crate::nft::Key;
 use dhow_types::{ContainerId, PortProtocol, PortSpec};
 use std::net::{IpAddr, Ipv4Addr};

@@ -158,6 +158,18 @@ fn root_blockers_are_named() {
     );
     world.host.shell("nft 'add chain ip filter INPUT { type filter hook input priority 0; policy drop; }'");
     assert_eq!(world.host.run(forward_blockers), ["table ip filter, chain FORWARD"]);
+    world.host.shell("nft 'flush ruleset; add table inet firewalld'");
+    world.host.shell("nft 'add chain inet firewalld f { type filter hook forward priority 10; }'");
+    let rule = |text: &str| world.host.shell(&format!("nft 'add rule inet firewalld f {text}'"));
+    for harmless in ["accept", "iifname x drop", "counter", "ct state invalid reject"] {
+        rule(harmless);
+        assert_eq!(world.host.run(forward_blockers), Vec::<String>::new(), "{harmless}");
+    }
+    for refusal in ["counter drop", "reject with icmpx admin-prohibited", "drop"] {
+        rule(refusal);
+        assert_eq!(world.host.run(forward_blockers), ["table inet firewalld, chain f"], "{refusal}");
+        rule("accept");
+    }
 }
 
 #[test]
