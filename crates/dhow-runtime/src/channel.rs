@@ -117,9 +117,8 @@ impl Channel {
             let mut parts = [IoSliceMut::new(&mut bytes)];
             match rustix::net::recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
                 Ok(received) => break received.bytes,
-                Err(Errno::INTR) => {}
-                // The peer died with our *go* unread.
-                Err(Errno::CONNRESET) => return Ok(Message::End),
+                // The peer died with our *go* unread. That is said once, and before its last words, which are still there.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(e) => return Err(e.into()),
             }
         };
@@ -183,6 +182,16 @@ mod tests {
         drop(maker);
         assert!(made.maker_is_gone());
         assert!(!made.wait_go().unwrap());
+    }
+
+    #[test]
+    fn last_words_survive_an_unread_go() {
+        let (maker, made) = Channel::pair().unwrap();
+        made.send_failure(&Failure::new(Stage::User, "x"));
+        maker.send_go().unwrap();
+        drop(made);
+        assert!(matches!(maker.receive().unwrap(), Message::Failed(_)));
+        assert!(matches!(maker.receive().unwrap(), Message::End));
     }
 
     #[test]
