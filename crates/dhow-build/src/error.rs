@@ -41,6 +41,9 @@ pub enum BuildError {
     /// Known to BuildKit, not done by dhow.
     #[error("{0} is not supported")]
     Unsupported(String),
+    /// `RUN --network=host` in a build that was not started for it. The wording is BuildKit's.
+    #[error("network.host is not allowed")]
+    NotEntitled,
     /// An argument of an instruction is wrong.
     #[error("{0}")]
     Invalid(String),
@@ -108,6 +111,7 @@ impl Categorized for BuildError {
             Self::Line { source, .. } => source.kind(),
             Self::Backend(e) => e.kind(),
             Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::NotEntitled => ErrorKind::Forbidden,
             Self::SourceNotFound { .. } => ErrorKind::NotFound,
             Self::Context { .. } | Self::Config(_) => ErrorKind::Internal,
             _ => ErrorKind::Invalid,
@@ -119,6 +123,7 @@ impl Categorized for BuildError {
             Self::Line { source, .. } => source.hint(),
             Self::Backend(e) => e.hint(),
             Self::Parse(e) => e.hint(),
+            Self::NotEntitled => Some("start the build with --network host if the Dockerfile may use it".to_owned()),
             Self::SourceNotFound { ignored: false, .. } => {
                 Some("paths of COPY and ADD are relative to the build context".to_owned())
             }

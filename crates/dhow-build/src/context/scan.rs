@@ -9,6 +9,7 @@ use dhow_dockerfile::{IgnoreList, ParentMatch, glob};
 use dhow_types::{Digest, Hasher};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -70,6 +71,26 @@ pub(crate) enum Kind {
 impl Found {
     pub(crate) fn is_directory(&self) -> bool {
         self.entries.first().is_some_and(|e| matches!(e.kind, Kind::Directory(_)))
+    }
+
+    /// Drops what patterns match: relative to a directory source, by name for a file. Says whether anything is left.
+    pub(crate) fn exclude(&mut self, patterns: &IgnoreList) -> bool {
+        if !self.is_directory() {
+            return !patterns.excludes(&String::from_utf8_lossy(&self.name));
+        }
+        // From the end: what is below a directory comes first, and keeps the directory if it stays.
+        let mut parents: HashSet<Vec<u8>> = HashSet::from([Vec::new()]);
+        let mut kept: Vec<Entry> = Vec::with_capacity(self.entries.len());
+        for entry in self.entries.drain(..).rev() {
+            if parents.contains(&entry.path) || !patterns.excludes(&String::from_utf8_lossy(&entry.path)) {
+                let parent = entry.path.iter().rposition(|b| *b == b'/').map_or(&b""[..], |at| &entry.path[..at]);
+                parents.insert(parent.to_vec());
+                kept.push(entry);
+            }
+        }
+        kept.reverse();
+        self.entries = kept;
+        true
     }
 
     /// Adds everything that the copy depends on: path, type, mode, owner, size, link target, attributes and data, but no

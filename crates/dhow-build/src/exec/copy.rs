@@ -30,8 +30,20 @@ struct Job {
     mode: Option<ModeChange>,
     /// Archives are extracted.
     unpack: bool,
+    /// Patterns of what is left out, relative to each source.
+    exclude: IgnoreList,
+    /// The layer does not depend on what lies below it: links there are not followed, and directories on the way are part
+    /// of it.
+    link: bool,
     /// `created_by` of the history entry.
     created_by: String,
+}
+
+impl Job {
+    /// The layers that the copy works on.
+    fn base<'a>(&self, state: &'a StageState) -> &'a [Digest] {
+        if self.link { &[] } else { &state.layers }
+    }
 }
 
 impl Builder<'_> {
@@ -84,11 +96,9 @@ impl Builder<'_> {
         files: &FileSources,
         line: u32,
     ) -> Result<Job, BuildError> {
-        if files.link {
-            return Err(BuildError::Unsupported(format!("{name} --link")));
-        }
-        if !files.exclude.is_empty() {
-            return Err(BuildError::Unsupported(format!("{name} --exclude")));
+        let mut exclude = Vec::new();
+        for pattern in &files.exclude {
+            exclude.push(self.expand(state, pattern, line)?);
         }
         let mut words = Vec::new();
         for word in &files.paths {
@@ -120,6 +130,10 @@ impl Builder<'_> {
             owner,
             mode: chmod.as_deref().map(mode::parse).transpose()?,
             unpack: false,
+            exclude: IgnoreList::from_patterns(exclude.iter().map(String::as_str))
+                .map_err(|e| BuildError::Invalid(format!("{name} --exclude: {e}")))?,
+            // With a mode to set, the layer is made in place (as BuildKit does it).
+            link: files.link && chmod.is_none(),
             created_by,
         })
     }
@@ -127,7 +141,7 @@ impl Builder<'_> {
     /// Key of everything but the copied content.
     fn copy_key(&self, kind: &str, state: &StageState, job: &Job) -> KeyBuilder {
         let mut key = KeyBuilder::new(kind);
-        key.digests(&state.layers);
+        key.digests(job.base(state));
         key.text(&job.destination);
         key.text(&format!("{:?} {:?} {}", job.owner, job.mode, job.unpack));
         key.number(job.inline.len() as u64);
@@ -153,7 +167,7 @@ impl Builder<'_> {
             keep_owner: false,
             memory: Some(self.backend),
         };
-        let found = find_all(&tree, &job.words)?;
+        let found = find_all(&tree, job)?;
         found.iter().for_each(|f| f.fingerprint(&mut key));
         let key = key.finish();
         if let Some(hit) = self.cached(&key)? {
@@ -162,7 +176,7 @@ impl Builder<'_> {
         }
         let backend = self.backend;
         let root = context.root();
-        let edited = backend.edit(&state.layers, self.options.source_date_epoch, &mut |target| {
+        let edited = backend.edit(job.base(state), self.options.source_date_epoch, &mut |target| {
             copy_all(backend, Root(target), root, job, &found).map(reply).map_err(|e| report(&e))
         })?;
         let changed = edited.reply.first() == Some(&1);
@@ -175,7 +189,7 @@ impl Builder<'_> {
             return Ok(());
         }
         let backend = self.backend;
-        let edited = backend.edit(&state.layers, self.options.source_date_epoch, &mut |target| {
+        let edited = backend.edit(job.base(state), self.options.source_date_epoch, &mut |target| {
             copy_all(backend, Root(target), target, job, &[]).map(reply).map_err(|e| report(&e))
         })?;
         self.keep(state, job, key, edited.layer, false)
@@ -186,6 +200,7 @@ impl Builder<'_> {
         let mut key = self.copy_key("copy layers", state, job);
         key.digests(layers);
         key.list(&job.words);
+        key.text(&format!("{:?}", job.exclude));
         let by_layers = key.finish();
         let remembered = if self.options.no_cache { None } else { self.backend.cache_get(&by_layers)? };
         if remembered.is_some()
@@ -198,7 +213,7 @@ impl Builder<'_> {
         let nothing = IgnoreList::default();
         let content = backend.view(layers, &mut |source| {
             let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
-            let found = find_all(&tree, &job.words).map_err(|e| report(&e))?;
+            let found = find_all(&tree, job).map_err(|e| report(&e))?;
             let mut key = KeyBuilder::new("found");
             found.iter().for_each(|f| f.fingerprint(&mut key));
             Ok(key.finish().as_bytes().to_vec())
@@ -211,12 +226,12 @@ impl Builder<'_> {
             state.add_layer(job.created_by.clone(), hit.layer, hit.created);
             return Ok(());
         }
-        let edited = backend.edit(&state.layers, self.options.source_date_epoch, &mut |target| {
+        let edited = backend.edit(job.base(state), self.options.source_date_epoch, &mut |target| {
             let target = Root(target);
             backend
                 .view(layers, &mut |source| {
                     let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
-                    let found = find_all(&tree, &job.words).map_err(|e| report(&e))?;
+                    let found = find_all(&tree, job).map_err(|e| report(&e))?;
                     copy_all(backend, target, source, job, &found).map(reply).map_err(|e| report(&e))
                 })
                 .map_err(|e| report(&e))
@@ -307,10 +322,13 @@ fn created_by(
     format!("{text} {destination}{MARK}")
 }
 
-fn find_all(tree: &SourceTree<'_>, words: &[String]) -> Result<Vec<Found>, BuildError> {
+fn find_all(tree: &SourceTree<'_>, job: &Job) -> Result<Vec<Found>, BuildError> {
     let mut all = Vec::new();
-    for word in words {
+    for word in &job.words {
         all.extend(tree.find(word)?);
+    }
+    if !job.exclude.is_empty() {
+        all.retain_mut(|found| found.exclude(&job.exclude));
     }
     Ok(all)
 }

@@ -20,6 +20,10 @@ const SCRIPTS: &str = "/dev/pipes";
 impl Builder<'_> {
     pub(super) fn run(&mut self, state: &mut StageState, run: &Run) -> Result<(), BuildError> {
         refuse_unsupported(run)?;
+        if run.network == RunNetwork::Host && self.options.network != "host" {
+            // Whoever starts the build decides, not whoever wrote the Dockerfile (BuildKit: entitlement network.host).
+            return Err(BuildError::NotEntitled);
+        }
         let (command, files) = command(run);
         let argv = with_shell(state, &command);
         argv.iter().try_for_each(|a| no_nul(a))?;

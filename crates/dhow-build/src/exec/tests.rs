@@ -398,9 +398,7 @@ fn unsupported_things_say_so() {
     for (line, what) in [
         ("RUN --mount=type=cache,target=/x y", "RUN --mount=type=cache,target=/x is not supported"),
         ("RUN --security=insecure y", "RUN --security=insecure is not supported"),
-        ("COPY --link a b", "COPY --link is not supported"),
         ("COPY --parents a b", "COPY --parents is not supported"),
-        ("COPY --exclude=x a b", "COPY --exclude is not supported"),
         ("ADD https://example.com/x /", "ADD of a URL (https://example.com/x) is not supported"),
         ("ADD git@github.com:a/b.git /", "ADD of a git repository (git@github.com:a/b.git) is not supported"),
         ("ADD --checksum=sha256:x a /", "ADD --checksum is not supported"),
@@ -524,6 +522,12 @@ fn root_copy_destinations() {
         tree("ENV N=v\nCOPY <<one <<'two' /d/\n$N \"q\"\none\n$N\ntwo\n"),
         ["d 755 0:0 /", "d/one 644 0:0 \"v \\\"q\\\"\\n\"", "d/two 644 0:0 \"$N\\n\""]
     );
+    assert_eq!(tree("COPY --exclude=sub --exclude=link src /d"), ["d 755 0:0 /", "d/main 640 0:0 \"M\""]);
+    assert_eq!(
+        tree("COPY --exclude=* --exclude=!sub/x src /d"),
+        ["d 755 0:0 /", "d/sub 750 0:0 /", "d/sub/x 640 0:0 \"X\""]
+    );
+    assert_eq!(tree("COPY --exclude=b [ab] /d/"), ["d 755 0:0 /", "d/a 640 0:0 \"A\""]);
     assert_eq!(tree("ADD x.tar /d"), ["d 755 0:0 /", "d/extracted 644 0:0 \"\""]);
     assert_eq!(tree("ADD --unpack=false x.tar /d"), ["d 640 0:0 \"TAR!\""]);
     assert_eq!(tree("ADD a /d/"), ["d 755 0:0 /", "d/a 640 0:0 \"A\""]);
@@ -542,6 +546,32 @@ fn root_copy_errors() {
     assert!(error("COPY --chmod=999 a /x").contains("invalid chmod parameter: '999'"));
     let text = run_build(&Fake::new(), None, "FROM scratch\nCOPY a /x", &BuildOptions::default()).0.unwrap_err();
     assert!(text.contains("has no context"), "{text}");
+}
+
+#[test]
+fn root_linked_copies_do_not_depend_on_what_lies_below() {
+    let (fake, files) = (Fake::new(), Files::new());
+    let go = |first: &str| {
+        let file = format!("FROM scratch\nCOPY {first} /x\nCOPY --link b /d/f\n");
+        run_build(&fake, Some(&files.context()), &file, &BuildOptions::default()).0.unwrap();
+        *fake.result().rootfs.diff_ids.last().unwrap()
+    };
+    let one = go("a");
+    assert_eq!(fake.edits.get(), 2);
+    assert_eq!(go("src/main"), one);
+    assert_eq!(fake.edits.get(), 3, "the linked layer was made again");
+    assert_eq!(fake.tree(&[one]), ["d 755 0:0 /", "d/f 640 0:0 \"B\""]);
+}
+
+#[test]
+fn the_host_network_is_the_callers_to_give() {
+    let fake = Fake::new();
+    let file = "FROM base\nRUN --network=host x";
+    let text = run_build(&fake, None, file, &BuildOptions::default()).0.unwrap_err();
+    assert!(text.ends_with("network.host is not allowed"), "{text}");
+    let options = BuildOptions { network: "host".into(), ..BuildOptions::default() };
+    run_build(&fake, None, file, &options).0.unwrap();
+    assert_eq!(fake.runs.borrow()[0].network, dhow_dockerfile::RunNetwork::Host);
 }
 
 #[test]
