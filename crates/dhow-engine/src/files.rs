@@ -46,8 +46,8 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], durability: Durability) -> Resu
 
 /// Replaces a file by a record.
 pub(crate) fn write_record<T: Serialize>(path: &Path, record: &T, durability: Durability) -> Result<(), EngineError> {
-    let bytes = serde_json::to_vec(record)
-        .map_err(|e| EngineError::Record { path: path.to_owned(), reason: e.to_string() })?;
+    let bytes =
+        serde_json::to_vec(record).map_err(|e| EngineError::Record { path: path.to_owned(), reason: e.to_string() })?;
     replace(path, &bytes, durability)
 }
 

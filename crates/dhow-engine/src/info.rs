@@ -1,7 +1,7 @@
 //! What `dhow info` tells: the engine's counts and what the host can do.
 
 use crate::{Engine, EngineError, Status};
-use dhow_runtime::probe::{self, HostReport};
+use dhow_runtime::probe::{self, HostReport, Storage};
 
 /// Counts and host report.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub struct Info {
     pub images: usize,
     /// The host.
     pub host: HostReport,
+    /// The file system of the persistent root.
+    pub storage: Option<Storage>,
     /// Tables of other programs that drop forwarded packets, and so keep containers from the network.
     pub forward_blockers: Vec<String>,
     /// Records that cannot be read.
@@ -37,6 +39,7 @@ impl Engine {
             stopped: containers.len() - running - paused,
             images: self.store().images()?.len(),
             host: probe::host(),
+            storage: probe::storage(self.paths.root()).ok(),
             forward_blockers: dhow_network::forward_blockers(),
             damaged: damaged.iter().map(|e| dhow_types::report(e)).collect(),
         })

@@ -105,7 +105,9 @@ impl Frame {
         let Some(payload) = rest.get(..length) else { return Ok(None) };
         let wrong = || format!("frame of type {kind} with {length} bytes of payload");
         let frame = match (kind, payload) {
-            (0, [flags]) => Self::Hello(Hello { stdin: flags & 1 != 0, stdout: flags & 2 != 0, stderr: flags & 4 != 0 }),
+            (0, [flags]) => {
+                Self::Hello(Hello { stdin: flags & 1 != 0, stdout: flags & 2 != 0, stderr: flags & 4 != 0 })
+            }
             (1, data) => Self::Stdin(data.to_vec()),
             (2, []) => Self::StdinEof,
             (3, [a, b, c, d]) => {
@@ -115,9 +117,7 @@ impl Frame {
             (5, data) => Self::Stdout(data.to_vec()),
             (6, data) => Self::Stderr(data.to_vec()),
             (7, data) => Self::Started { pid: u32::from_le_bytes(data.try_into().map_err(|_| wrong())?) },
-            (8, [code, text @ ..]) => {
-                Self::Failed { code: *code, message: String::from_utf8_lossy(text).into_owned() }
-            }
+            (8, [code, text @ ..]) => Self::Failed { code: *code, message: String::from_utf8_lossy(text).into_owned() },
             (9, [a, b, c, d, removed]) => {
                 Self::Exited { code: i32::from_le_bytes([*a, *b, *c, *d]), removed: *removed != 0 }
             }

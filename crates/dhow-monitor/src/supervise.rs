@@ -156,10 +156,7 @@ impl<'a> Supervisor<'a> {
     /// Waits for something to do.
     fn wait(&mut self) -> Vec<Source> {
         let mut sources = vec![Source::Exit, Source::Listener];
-        let mut fds = vec![
-            PollFd::new(&self.pidfd, PollFlags::IN),
-            PollFd::new(&self.listener, PollFlags::IN),
-        ];
+        let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         if let Some(fd) = self.input.wants_write() {
             sources.push(Source::Input);
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));

@@ -46,8 +46,9 @@ impl EngineBackend<'_> {
     }
 
     fn pull(&self, reference: &str, platform: Option<&Platform>) -> Result<Digest, BackendError> {
-        let parsed: Reference =
-            reference.parse().map_err(|e: dhow_types::ReferenceError| BackendError::text(ErrorKind::Invalid, e.to_string()))?;
+        let parsed: Reference = reference
+            .parse()
+            .map_err(|e: dhow_types::ReferenceError| BackendError::text(ErrorKind::Invalid, e.to_string()))?;
         let progress = self.progress.unwrap_or(&Silent);
         Ok(self.engine.pull(&parsed.with_default_tag(), platform, progress).map_err(wrap)?.image)
     }

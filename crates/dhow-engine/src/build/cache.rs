@@ -189,7 +189,9 @@ mod tests {
             let step = CachedStep { layer, created };
             assert_eq!(decode(&encode(&step)), Some(step));
         }
-        for bad in ["", "1 - x\n", "2 - 2024-01-01T00:00:00Z\n", "1 zz 2024-01-01T00:00:00Z\n", "1 - 2024-01-01T00:00:00Z"] {
+        for bad in
+            ["", "1 - x\n", "2 - 2024-01-01T00:00:00Z\n", "1 zz 2024-01-01T00:00:00Z\n", "1 - 2024-01-01T00:00:00Z"]
+        {
             assert_eq!(decode(bad), None, "{bad}");
         }
     }

@@ -69,8 +69,7 @@ impl Engine {
             contents: source.identity.map(|(device, inode)| ContentMemory::new(self, device, inode)),
             progress,
         };
-        let result =
-            dhow_build::build(&source.dockerfile, source.context.as_ref(), &spec.options, &backend, out);
+        let result = dhow_build::build(&source.dockerfile, source.context.as_ref(), &spec.options, &backend, out);
         let kept = self.keep_cache(&backend, result.as_ref().ok().map(|b| &b.image));
         let built = result?;
         // The image is complete; a cache that could not be written costs time only.

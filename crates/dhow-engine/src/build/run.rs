@@ -167,7 +167,8 @@ fn spec(workspace: &Workspace, step: &RunStep, stack: &Stack, id: &ContainerId) 
     match stack {
         Stack::Bridge | Stack::Empty => {
             // As in every container with a stack of its own: low ports and ping need no capability.
-            let defaults = [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+            let defaults =
+                [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
             spec.linux.sysctl.extend(defaults.map(|(k, v)| (k.to_owned(), v.to_owned())));
         }
         Stack::Host => spec.linux.namespaces.retain(|n| n.kind != NamespaceKind::Network),
@@ -177,8 +178,7 @@ fn spec(workspace: &Workspace, step: &RunStep, stack: &Stack, id: &ContainerId) 
         }
     }
     let dir = workspace.scratch.path();
-    for (file, target) in
-        [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")]
+    for (file, target) in [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")]
     {
         spec.mounts.push(bind(&dir.join(file), target, "rw"));
     }
@@ -221,7 +221,8 @@ fn launch(
         None => dhow_network::loopback_up().map_err(|e| dhow_types::report(&e)),
     };
     let own_stack = matches!(stack, Stack::Bridge | Stack::Empty);
-    let caps = dhow_runtime::caps::resolve(&[], &[], false).map_err(|e| EngineError::Invalid(dhow_types::report(&e)))?;
+    let caps = dhow_runtime::caps::resolve::<&str, &str>(&[], &[], false)
+        .map_err(|e| EngineError::Invalid(dhow_types::report(&e)))?;
     let missing = || EngineError::Invalid("no cgroup was made".to_owned());
     dhow_runtime::launch(LaunchRequest {
         spec,

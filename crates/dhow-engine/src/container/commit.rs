@@ -25,8 +25,7 @@ pub struct CommitSpec {
 }
 
 /// Files that the engine puts into every container; never part of an image.
-const ENGINE_FILES: [&str; 7] =
-    ["dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/resolv.conf", ".dockerenv"];
+const ENGINE_FILES: [&str; 7] = ["dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/resolv.conf", ".dockerenv"];
 
 impl Engine {
     /// Makes an image of a container's changes on top of its image. Mounts are not part of it.
@@ -94,7 +93,7 @@ impl Engine {
         let rootfs = Rootfs::Overlay { lower: &lower, upper: &upper, work: &work, volatile: true };
         dhow_runtime::with_rootfs(&rootfs, |root| {
             let mut buffered = BufWriter::with_capacity(256 * 1024, out);
-            dhow_store::Store::write_tree_tar(root, &mut buffered).map_err(|e| dhow_types::report(&e))?;
+            dhow_store::write_tree_tar(root, &mut buffered).map_err(|e| dhow_types::report(&e))?;
             buffered.flush().map_err(|e| e.to_string())?;
             Ok(Vec::new())
         })?;

@@ -119,7 +119,8 @@ impl Engine {
             if attempt > 0 {
                 name.push(char::from(b'0' + attempt));
             }
-            let name: ContainerName = name.parse().map_err(|e: dhow_types::NameError| EngineError::Invalid(e.to_string()))?;
+            let name: ContainerName =
+                name.parse().map_err(|e: dhow_types::NameError| EngineError::Invalid(e.to_string()))?;
             match self.claim_name(&name, id) {
                 Err(e) if e.kind() == ErrorKind::Conflict => {}
                 other => return other.map(|()| name.to_string()),

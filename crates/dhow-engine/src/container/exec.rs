@@ -46,7 +46,10 @@ impl Engine {
             Status::Running => {}
             Status::Paused => {
                 return Err(EngineError::WrongState {
-                    message: format!("Container {} is paused, unpause the container before exec", container.record.name),
+                    message: format!(
+                        "Container {} is paused, unpause the container before exec",
+                        container.record.name
+                    ),
                     hint: None,
                 });
             }
@@ -60,8 +63,7 @@ impl Engine {
         } else {
             spec::capabilities(record)?
         };
-        let seccomp =
-            if exec.privileged { dhow_runtime::seccomp::none() } else { spec::filter(record, &caps)? };
+        let seccomp = if exec.privileged { dhow_runtime::seccomp::none() } else { spec::filter(record, &caps)? };
         let mut env = spec::environment(record);
         if exec.tty && !env.iter().any(|e| e.starts_with("TERM=")) {
             env.push("TERM=xterm".to_owned());

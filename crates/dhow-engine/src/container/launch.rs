@@ -61,10 +61,8 @@ fn steps(
     let log = open_log(record, &dir)?;
     join_bridge(engine, id, record, held)?;
     write_host_files(engine, record, &dir, held.lease.as_ref())?;
-    let (cgroup, _warnings) =
-        Cgroup::create(&prepared.spec.linux.cgroups_path, &prepared.spec.linux.resources).map_err(|e| {
-            EngineError::StartFailed { code: 128, message: dhow_types::report(&e) }
-        })?;
+    let (cgroup, _warnings) = Cgroup::create(&prepared.spec.linux.cgroups_path, &prepared.spec.linux.resources)
+        .map_err(|e| EngineError::StartFailed { code: 128, message: dhow_types::report(&e) })?;
     held.cgroup = Some(cgroup);
     if let (Some((height, width)), true) = (console_size, record.process.tty) {
         prepared.spec.process.console_size = Some(dhow_oci::runtime::ConsoleSize { height, width });

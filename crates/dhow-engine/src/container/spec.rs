@@ -32,7 +32,8 @@ impl Engine {
         }
         spec.root.readonly = record.host.security.read_only_rootfs;
         set_shm_size(&mut spec, record.host.shm_size);
-        for (file, target) in [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")]
+        for (file, target) in
+            [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")]
         {
             spec.mounts.push(Mount {
                 destination: target.to_owned(),
@@ -47,9 +48,9 @@ impl Engine {
         spec.mounts.extend(mounts.into_iter().map(mount));
         let device_rules = std::mem::take(&mut spec.linux.resources.devices);
         spec.linux.resources = resources(&record.host.resources, device_rules);
-        spec.linux.cgroups_path = crate::paths::Paths::cgroup(&record.container_id().map_err(|e| {
-            EngineError::Record { path: dir.to_owned(), reason: e.to_string() }
-        })?);
+        spec.linux.cgroups_path = crate::paths::Paths::cgroup(
+            &record.container_id().map_err(|e| EngineError::Record { path: dir.to_owned(), reason: e.to_string() })?,
+        );
         sysctls(&mut spec, record);
         if record.host.security.unmasked || record.host.security.privileged {
             spec.linux.masked_paths.clear();
@@ -113,8 +114,7 @@ pub(super) fn filter(record: &Record, caps: &[&'static str]) -> Result<SeccompFi
 fn process(spec: &mut Spec, record: &Record, caps: &[&'static str]) {
     let p = &record.process;
     spec.process.terminal = p.tty;
-    spec.process.console_size =
-        record.host.console_size.map(|(height, width)| ConsoleSize { height, width });
+    spec.process.console_size = record.host.console_size.map(|(height, width)| ConsoleSize { height, width });
     spec.process.args = p.argv();
     spec.process.env = environment(record);
     spec.process.cwd = if p.workdir.is_empty() { "/".to_owned() } else { p.workdir.clone() };
@@ -167,7 +167,12 @@ fn mount(m: &MountRecord) -> Mount {
         "tmpfs" => {
             let mut words = options(&["nosuid", "nodev", "noexec"]);
             words.extend(m.options.split(',').filter(|o| !o.is_empty()).map(str::to_owned));
-            Mount { destination: m.target.clone(), kind: "tmpfs".to_owned(), source: "tmpfs".to_owned(), options: words }
+            Mount {
+                destination: m.target.clone(),
+                kind: "tmpfs".to_owned(),
+                source: "tmpfs".to_owned(),
+                options: words,
+            }
         }
         _ => Mount {
             destination: m.target.clone(),
@@ -222,13 +227,7 @@ pub(super) fn resources(r: &ResourceRecord, devices: Vec<DeviceRule>) -> Resourc
             reservation: r.memory_reservation.map(signed),
             swap: r.memory_swap.or_else(|| r.memory.map(|m| signed(m.saturating_mul(2)))),
         },
-        cpu: Cpu {
-            shares: r.cpu_shares,
-            quota,
-            period,
-            cpus: r.cpuset_cpus.clone(),
-            mems: r.cpuset_mems.clone(),
-        },
+        cpu: Cpu { shares: r.cpu_shares, quota, period, cpus: r.cpuset_cpus.clone(), mems: r.cpuset_mems.clone() },
         pids: r.pids.map(|limit| Pids { limit }),
         block_io: BlockIo { weight: r.blkio_weight },
     }

@@ -116,5 +116,8 @@ impl Engine {
 }
 
 pub(super) fn not_running(id: &ContainerId) -> EngineError {
-    EngineError::WrongState { message: format!("container {id} is not running"), hint: Some("start it with `dhow start`") }
+    EngineError::WrongState {
+        message: format!("container {id} is not running"),
+        hint: Some("start it with `dhow start`"),
+    }
 }

@@ -130,7 +130,8 @@ impl Engine {
 
     /// Whether the recorded first process is there, and not a later one with its number.
     pub(crate) fn process_exists(&self, state: &State) -> bool {
-        state.pid != 0 && dhow_sys::process::start_time(state.pid).is_ok_and(|t| t == state.pid_start)
+        state.pid != 0
+            && dhow_sys::process::start_time(state.pid).is_ok_and(|t| t == state.pid_start)
             && self.boot_id().is_ok_and(|b| b == state.boot_id)
     }
 

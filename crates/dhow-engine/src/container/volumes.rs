@@ -3,7 +3,7 @@
 use super::record::{MountRecord, Record};
 use crate::{Engine, EngineError, files};
 use dhow_runtime::Rootfs;
-use dhow_store::{ImageRecord, Store};
+use dhow_store::{ExtractOptions, ImageRecord};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom};
@@ -20,10 +20,8 @@ impl Engine {
     /// Makes the volumes that do not exist yet, and fills empty ones from the image (run-semantics, "Copy-up").
     pub(super) fn create_volumes(&self, record: &mut Record, image: &ImageRecord) -> Result<(), EngineError> {
         let mut mounts = std::mem::take(&mut record.host.mounts);
-        let result = mounts
-            .iter_mut()
-            .filter(|m| m.kind == "volume")
-            .try_for_each(|mount| self.create_volume(mount, image));
+        let result =
+            mounts.iter_mut().filter(|m| m.kind == "volume").try_for_each(|mount| self.create_volume(mount, image));
         record.host.mounts = mounts;
         result
     }
@@ -63,10 +61,11 @@ impl Engine {
             let Ok(source) = openat2(root, &relative, flags, Mode::empty(), resolve) else { return Ok(Vec::new()) };
             let text = |e: &dyn std::error::Error| dhow_types::report(e);
             let mut tar = tempfile_in(data).map_err(|e| text(&e))?;
-            Store::write_tree_tar(source.as_fd(), &mut tar).map_err(|e| text(&e))?;
+            dhow_store::write_tree_tar(source.as_fd(), &mut tar).map_err(|e| text(&e))?;
             tar.seek(SeekFrom::Start(0)).map_err(|e| text(&e))?;
             let destination = File::open(data).map_err(|e| text(&e))?;
-            Store::extract_archive(destination.as_fd(), Path::new(""), &mut tar, Default::default())
+            let options = ExtractOptions { plain: true, ..ExtractOptions::default() };
+            dhow_store::extract_archive(destination.as_fd(), Path::new(""), &mut tar, &options)
                 .map_err(|e| text(&e))?;
             let meta = File::from(source).metadata().map_err(|e| text(&e))?;
             rustix::fs::fchown(

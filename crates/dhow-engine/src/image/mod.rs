@@ -116,11 +116,7 @@ impl Engine {
     }
 
     /// Reads images from a tar.
-    pub fn load(
-        &self,
-        input: &mut dyn Read,
-        on: &mut dyn FnMut(LoadEvent),
-    ) -> Result<Vec<Loaded>, EngineError> {
+    pub fn load(&self, input: &mut dyn Read, on: &mut dyn FnMut(LoadEvent)) -> Result<Vec<Loaded>, EngineError> {
         Ok(self.store().load(input, on)?)
     }
 
@@ -156,10 +152,6 @@ fn uses(containers: &[Container], image: &Digest) -> Vec<ImageUse> {
     containers
         .iter()
         .filter(|c| c.record.image.id == *image)
-        .map(|c| ImageUse {
-            container: c.id.short().to_owned(),
-            name: c.record.name.clone(),
-            running: c.is_alive(),
-        })
+        .map(|c| ImageUse { container: c.id.short().to_owned(), name: c.record.name.clone(), running: c.is_alive() })
         .collect()
 }

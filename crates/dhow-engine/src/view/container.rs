@@ -60,7 +60,8 @@ fn port_items(container: &Container) -> Vec<PortItem> {
     let mut out = Vec::new();
     for port in published {
         let Some(spec) = crate::record::parse_port(&port.container) else { continue };
-        let item = |ip| PortItem { ip: Some(ip), private: spec.port, public: Some(port.host_port), protocol: spec.protocol };
+        let item =
+            |ip| PortItem { ip: Some(ip), private: spec.port, public: Some(port.host_port), protocol: spec.protocol };
         out.push(item(port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))));
     }
     for text in &container.record.exposed {
@@ -383,7 +384,8 @@ impl Engine {
 
     /// Processes of a running container, in the host's numbering.
     pub fn processes(&self, id: &dhow_types::ContainerId) -> Result<Vec<u32>, crate::EngineError> {
-        let wrong = |message: String| crate::EngineError::WrongState { message, hint: Some("start it with `dhow start`") };
+        let wrong =
+            |message: String| crate::EngineError::WrongState { message, hint: Some("start it with `dhow start`") };
         if !self.container(id)?.is_alive() {
             return Err(wrong(format!("container {id} is not running")));
         }

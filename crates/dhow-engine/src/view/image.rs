@@ -72,7 +72,10 @@ pub fn inspect_image(engine: &Engine, image: &ImageRecord) -> view::Image {
     let c = &image.config;
     let layers = &c.rootfs.diff_ids;
     let dirs: Vec<String> = layers.iter().rev().map(|d| engine.store().layer_dir(d).display().to_string()).collect();
-    let data = [("LowerDir", dirs.get(1..).unwrap_or_default().join(":")), ("UpperDir", dirs.first().cloned().unwrap_or_default())];
+    let data = [
+        ("LowerDir", dirs.get(1..).unwrap_or_default().join(":")),
+        ("UpperDir", dirs.first().cloned().unwrap_or_default()),
+    ];
     let last = c.history.last();
     view::Image {
         id: image.id.to_string(),

@@ -166,8 +166,7 @@ impl Attached {
             (Frame::StdinEof, Some(h)) if h.stdin => self.end_input(input),
             (Frame::Resize { rows, cols }, Some(_)) => {
                 if let Some(terminal) = input.terminal() {
-                    let size =
-                        rustix::termios::Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+                    let size = rustix::termios::Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
                     let _ = rustix::termios::tcsetwinsize(terminal, size);
                 }
             }
