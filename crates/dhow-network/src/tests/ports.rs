@@ -203,3 +203,34 @@ fn root_hundreds_of_ports() {
     world.host.run(|| world.bridge().unpublish(web.lease.address, &recorded(&ports)).unwrap());
     assert_eq!(elements(&world), 0);
 }
+
+/// Starts that get in each other's way: every one is served, and nothing is left of them.
+#[test]
+fn root_many_starts_at_once() {
+    const STARTS: u8 = 24;
+    let world = World::new();
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let world = &world;
+            scope.spawn(move || {
+                for n in (0..STARTS).filter(|n| n % 4 == worker) {
+                    world.host.run(|| world.bridge().ensure().unwrap());
+                    let web = world.container(n);
+                    let _server = web.serve(80);
+                    let binding = PortBinding { host_ports: None, ..tcp(None, 0, 80) };
+                    let ports = world.publish(&web, &[binding.clone(), binding]);
+                    for port in &ports {
+                        assert_eq!(ask(&world.lan, HOST, port.host_port), Some(LAN), "container {n}");
+                    }
+                    world.host.run(|| {
+                        let bridge = world.bridge();
+                        bridge.unpublish(web.lease.address, &recorded(&ports)).unwrap();
+                        bridge.release(&web.id, web.lease.address).unwrap();
+                    });
+                }
+            });
+        }
+    });
+    assert_eq!(elements(&world), 0);
+    assert_eq!(world.host.run(|| world.bridge().owners().unwrap()), Vec::<ContainerId>::new());
+}
