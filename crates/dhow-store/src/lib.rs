@@ -48,6 +48,10 @@ mod lease;
 mod tar;
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod roundtrip;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -63,6 +63,12 @@ impl RootAttributes {
         Ok(Self { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid, xattrs })
     }
 
+    /// Of a directory by path.
+    #[cfg(test)]
+    pub(crate) fn of_path(path: &Path) -> Self {
+        Self::of(disk::open_dir(path).unwrap().as_fd()).unwrap()
+    }
+
     fn apply(&self, dir: &OwnedFd) -> std::io::Result<()> {
         rustix::fs::fchown(dir, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
         rustix::fs::fchmod(dir, Mode::from_raw_mode(self.mode))?;

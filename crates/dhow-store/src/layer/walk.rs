@@ -130,7 +130,7 @@ impl Walk<'_> {
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
         if self.meaning == Meaning::Layer && kind == FileType::CharacterDevice && stat.st_rdev == 0 {
-            let entry = whiteout_entry(path, &stat, self.clamp);
+            let entry = whiteout_entry(path);
             return visitor.node(&Node { dir, name, entry, fd: None, whiteout: true, opaque: false }).map(|()| None);
         }
         if kind == FileType::Socket || kind == FileType::Unknown {
@@ -237,8 +237,9 @@ fn clamped(seconds: i64, clamp: Option<i64>) -> i64 {
     clamp.map_or(seconds, |limit| seconds.min(limit))
 }
 
-/// The `.wh.` file that stands for a whiteout. Its attributes say nothing.
-fn whiteout_entry(path: &[u8], stat: &Stat, clamp: Option<i64>) -> Entry {
+/// The `.wh.` file that stands for a whiteout. Its attributes say nothing, so they are all zero: overlay uses one inode for
+/// many whiteouts, whose time is that of any of them.
+fn whiteout_entry(path: &[u8]) -> Entry {
     let (parent, name) = super::resolve::split(path);
     let mut full = parent.to_vec();
     if !parent.is_empty() {
@@ -246,10 +247,7 @@ fn whiteout_entry(path: &[u8], stat: &Stat, clamp: Option<i64>) -> Entry {
     }
     full.extend_from_slice(super::extract::WHITEOUT);
     full.extend_from_slice(name);
-    let mut entry = Entry::new(Kind::File, &full);
-    // Overlay makes whiteouts with mode 0 and the time of deletion.
-    entry.mtime = (clamped(stat.st_mtime, clamp), 0);
-    entry
+    Entry::new(Kind::File, &full)
 }
 
 fn failed(path: &[u8], op: &'static str) -> impl FnOnce(Errno) -> StoreError {
