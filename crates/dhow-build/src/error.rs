@@ -12,7 +12,7 @@ pub enum BuildError {
     #[error(transparent)]
     Parse(#[from] ParseError),
     /// An instruction failed.
-    #[error("Dockerfile line {line}: {instruction}")]
+    #[error("Dockerfile line {line} ({})", .instruction.split_whitespace().next().unwrap_or_default())]
     Line {
         /// First line of the instruction.
         line: u32,

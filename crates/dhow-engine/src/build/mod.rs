@@ -81,7 +81,7 @@ impl Engine {
     fn keep_cache(&self, backend: &EngineBackend<'_>, image: Option<&Digest>) -> Result<(), EngineError> {
         let mut unnamed = backend.staged.made();
         backend.staged.publish(self)?;
-        if let Some(image) = image {
+        if let Some(image) = image.filter(|_| !unnamed.is_empty()) {
             let named = self.store().image(image)?.config.rootfs.diff_ids;
             unnamed.retain(|layer| !named.contains(layer));
         }
