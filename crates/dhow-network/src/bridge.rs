@@ -198,6 +198,24 @@ impl Bridge {
         Ok(())
     }
 
+    /// Takes the bridge and its rules out of the kernel: for an uninstallation, or a run root that is given up. Refuses
+    /// while a container holds an address or a port. The records stay, and the next [`Bridge::ensure`] makes it all anew.
+    pub fn dismantle(&self) -> Result<(), NetworkError> {
+        let _lock = self.claims.lock()?;
+        let containers = self.owners()?.len();
+        if containers > 0 {
+            return Err(NetworkError::InUse { name: self.name().to_owned(), containers });
+        }
+        let mut connection = Connection::open(Protocol::Route).during("open", "netlink socket")?;
+        // The link first: there is no moment with a bridge that is not guarded.
+        if let Some(link) = self.link(&mut connection)? {
+            route::delete_link(&mut connection, link.index).during("delete bridge", self.name())?;
+        }
+        self.with_netfilter(|netfilter| {
+            nft::remove(netfilter, self.table()).during("delete nftables table", self.table())
+        })
+    }
+
     /// Puts running containers back on a bridge that was deleted under them.
     fn reconnect(&self, connection: &mut Connection, bridge: u32) -> Result<(), NetworkError> {
         for (_, owner) in self.claims.addresses()? {

@@ -50,6 +50,14 @@ pub enum NetworkError {
         /// What it is.
         kind: String,
     },
+    /// Containers hold addresses or ports of a bridge that shall go.
+    #[error("bridge {name} is in use by {containers} container(s)")]
+    InUse {
+        /// Name.
+        name: String,
+        /// How many.
+        containers: usize,
+    },
     /// Every private network overlaps a route of the host.
     #[error("no free subnet: every candidate overlaps an address or a route of this host")]
     NoSubnet,
@@ -173,7 +181,9 @@ impl Categorized for NetworkError {
             Self::BadName(_) | Self::NotLocal { .. } | Self::BadRange { .. } | Self::ForeignAddress { .. } => {
                 ErrorKind::Invalid
             }
-            Self::NotABridge { .. } | Self::PortInUse { .. } | Self::RangeInUse { .. } => ErrorKind::Conflict,
+            Self::NotABridge { .. } | Self::InUse { .. } | Self::PortInUse { .. } | Self::RangeInUse { .. } => {
+                ErrorKind::Conflict
+            }
             Self::NoSubnet | Self::SubnetFull { .. } => ErrorKind::Exhausted,
             Self::Ipv6 { .. } => ErrorKind::Unsupported,
         }

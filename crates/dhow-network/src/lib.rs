@@ -5,7 +5,7 @@
 //! (`RUN/net`), and the kernel. Design: docs/design/0003-network.md; files: docs/formats/network.md.
 //!
 //! Deliberately absent: knowledge of containers beyond their id; other programs' tables, chains and policies, which are
-//! never changed; deleting links.
+//! never changed; deleting a container's links.
 
 mod attach;
 mod bridge;

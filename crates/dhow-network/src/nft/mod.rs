@@ -239,6 +239,14 @@ pub(crate) fn install(
     transaction.commit(connection)
 }
 
+/// Deletes the table, whether it is there or not.
+pub(crate) fn remove(connection: &mut Connection, table: &str) -> Result<(), NetlinkError> {
+    let mut transaction = Transaction::new(connection);
+    transaction.message(NEW_TABLE, wire::CREATE, |m| m.put_text(1, table));
+    transaction.message(DELETE_TABLE, 0, |m| m.put_text(1, table));
+    transaction.commit(connection)
+}
+
 /// libnftnl's user data: type 0 (comment), length, text with its zero byte.
 fn comment_bytes(comment: &str) -> Vec<u8> {
     let text: Vec<u8> = comment.bytes().take(120).chain([0]).collect();

@@ -204,3 +204,19 @@ fn root_many_ensure_at_once() {
     assert_eq!(listing.matches("table ").count(), 1);
     assert_eq!(listing.matches("masquerade").count(), 3);
 }
+
+#[test]
+fn root_a_bridge_that_is_given_up() {
+    let world = World::new();
+    let dismantle = || world.host.run(|| world.bridge().dismantle());
+    let web = world.container(1);
+    assert_eq!(dismantle().unwrap_err().to_string(), "bridge dhow0 is in use by 1 container(s)");
+    world.host.run(|| world.bridge().release(&web.id, web.lease.address).unwrap());
+    for _ in 0..2 {
+        dismantle().unwrap();
+        assert_eq!(world.host.shell("nft list ruleset"), "");
+        assert!(!world.host.try_shell("ip link show dhow0").1);
+    }
+    world.host.run(|| world.bridge().ensure().unwrap());
+    assert!(world.host.shell("nft list ruleset").contains("table inet dhow"));
+}
