@@ -74,6 +74,10 @@ impl Engine {
         let built = result?;
         // The image is complete; a cache that could not be written costs time only.
         let _ = kept;
+        if !built.all_cached {
+            // Leftovers of killed builds, which no container's end would meet.
+            let _ = self.heal_if_due();
+        }
         Ok(built.image)
     }
 
