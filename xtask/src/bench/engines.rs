@@ -57,8 +57,7 @@ impl Engines {
         let mut broken = Vec::new();
         for kind in engines.kinds() {
             let loaded = timing::quiet(engines.command(kind).args(["load", "-q", "-i"]).arg(&archive));
-            let ran =
-                loaded.and_then(|()| timing::quiet(engines.command(kind).args(["run", "--rm", "busybox", "true"])));
+            let ran = loaded.and_then(|()| timing::quiet(engines.run(kind).args(["--rm", "busybox", "true"])));
             match ran {
                 Ok(()) => {}
                 Err(failure) if kind == Kind::Dhow => return Err(failure),
@@ -175,6 +174,22 @@ impl Engines {
                 }
                 command
             }
+        }
+    }
+
+    /// `run` of an engine.
+    pub fn run(&self, kind: Kind) -> Command {
+        let mut command = self.command(kind);
+        command.arg("run").args(Self::limits(kind));
+        command
+    }
+
+    /// Options of `run` and `build` for podman: it raises limits to a million, which only a root with CAP_SYS_RESOURCE
+    /// may, unless it is told not to.
+    pub fn limits(kind: Kind) -> &'static [&'static str] {
+        match kind {
+            Kind::Podman => &["--ulimit", "nproc=4096:4096", "--ulimit", "nofile=1024:4096"],
+            _ => &[],
         }
     }
 

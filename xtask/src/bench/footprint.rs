@@ -9,16 +9,17 @@ use std::collections::BTreeSet;
 /// Kilobytes of proportional memory per container, over ten idle ones, without the containers' own processes.
 pub fn memory_per_container(engines: &Engines, kind: Kind) -> Result<f64> {
     const COUNT: usize = 10;
-    let own_namespace = process::namespace(std::process::id().cast_signed(), "pid");
+    // Helpers live in our process and network namespaces; containers have their own, other programs another network.
+    let own = ["pid", "net"].map(|kind| (kind, process::namespace(std::process::id().cast_signed(), kind)));
     let before: BTreeSet<i32> = process::all().into_iter().collect();
     let names: Vec<String> = (0..COUNT).map(|n| format!("idle{n}")).collect();
     for name in &names {
-        timing::quiet(engines.command(kind).args(["run", "-d", "--name", name, "busybox", "sleep", "1000"]))?;
+        timing::quiet(engines.run(kind).args(["-d", "--name", name, "busybox", "sleep", "1000"]))?;
     }
     std::thread::sleep(std::time::Duration::from_millis(500));
     let helpers: Vec<i32> = process::all()
         .into_iter()
-        .filter(|pid| !before.contains(pid) && process::namespace(*pid, "pid") == own_namespace)
+        .filter(|pid| !before.contains(pid) && own.iter().all(|(kind, inode)| process::namespace(*pid, kind) == *inode))
         .collect();
     let total: u64 = helpers.iter().map(|pid| proportional(*pid)).sum();
     let mut remove = engines.command(kind);

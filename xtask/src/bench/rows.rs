@@ -92,9 +92,10 @@ fn each(engines: &Engines, measure: impl Fn(Kind) -> Result<Value>) -> Result<Ve
     Ok(engines.kinds().into_iter().map(cell).collect())
 }
 
+/// `run` with these arguments.
 fn simple(engines: &Engines, plan: &Plan, args: &[&str]) -> Result<Vec<Cell>> {
     each(engines, |kind| {
-        let work = || timing::quiet(engines.command(kind).args(args));
+        let work = || timing::quiet(engines.run(kind).args(args));
         Ok(Value::Times(spaced(plan.runs, plan.pause, || Ok(()), work)?))
     })
 }
@@ -128,13 +129,13 @@ fn runtimes(engines: &Engines, plan: &Plan) -> Vec<Cell> {
 }
 
 fn run_bridge(engines: &Engines, plan: &Plan) -> Result<Vec<Cell>> {
-    let mut cells = simple(engines, plan, &["run", "--rm", "busybox", "true"])?;
+    let mut cells = simple(engines, plan, &["--rm", "busybox", "true"])?;
     cells.extend(runtimes(engines, plan));
     Ok(cells)
 }
 
 fn run_none(engines: &Engines, plan: &Plan) -> Result<Vec<Cell>> {
-    let mut cells = simple(engines, plan, &["run", "--rm", "--network", "none", "busybox", "true"])?;
+    let mut cells = simple(engines, plan, &["--rm", "--network", "none", "busybox", "true"])?;
     cells.extend(runtimes(engines, plan));
     Ok(cells)
 }
@@ -150,7 +151,7 @@ fn remove(engines: &Engines, kind: Kind, name: &str) -> Result {
 }
 
 fn start(engines: &Engines, kind: Kind, name: &str) -> Result {
-    timing::quiet(engines.command(kind).args(["run", "-d", "--name", name, "busybox", "sleep", "1000"]))
+    timing::quiet(engines.run(kind).args(["-d", "--name", name, "busybox", "sleep", "1000"]))
 }
 
 fn run_and_remove(engines: &Engines, plan: &Plan) -> Result<Vec<Cell>> {
@@ -216,7 +217,14 @@ fn build(engines: &Engines, kind: Kind, options: &[&str]) -> Result {
     let context = engines.work.join("context");
     sh::write(&context.join("Dockerfile"), TEN_STEPS)?;
     sh::write(&context.join("file"), "content\n")?;
-    timing::quiet(engines.command(kind).args(["build", "-q", "-t", "built"]).args(options).arg(&context))
+    timing::quiet(
+        engines
+            .command(kind)
+            .args(["build", "-q", "-t", "built"])
+            .args(Engines::limits(kind))
+            .args(options)
+            .arg(&context),
+    )
 }
 
 fn build_cold(engines: &Engines, plan: &Plan) -> Result<Vec<Cell>> {
@@ -266,8 +274,8 @@ fn parallel(engines: &Engines, plan: &Plan) -> Result<Vec<Cell>> {
     each(engines, |kind| {
         let work = || {
             let start = |_| {
-                let mut command = engines.command(kind);
-                command.args(["run", "--rm", "busybox", "true"]);
+                let mut command = engines.run(kind);
+                command.args(["--rm", "busybox", "true"]);
                 command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("run")
             };
             let children: Vec<_> = (0..20).map(start).collect::<Result<_>>()?;
@@ -289,7 +297,7 @@ fn concurrent(engines: &Engines, plan: &Plan) -> Result<Vec<Cell>> {
     let failed = std::sync::Mutex::new(Vec::new());
     let worker = || {
         while next.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < total {
-            let run = timing::quiet(engines.command(Kind::Dhow).args(["run", "--rm", "busybox", "true"]));
+            let run = timing::quiet(engines.run(Kind::Dhow).args(["--rm", "busybox", "true"]));
             if let (Err(failure), Ok(mut list)) = (run, failed.lock()) {
                 list.push(failure.to_string());
             }
