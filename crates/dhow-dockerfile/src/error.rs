@@ -20,7 +20,7 @@ pub struct ParseError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// No instruction at all.
-    #[error("file with no instructions")]
+    #[error("file with no instructions (it is empty, or has comments only)")]
     Empty,
     /// Instructions, but no `FROM`.
     #[error("dockerfile contains no stages to build")]

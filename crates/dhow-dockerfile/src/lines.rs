@@ -151,7 +151,7 @@ impl Statements {
             }
         }
         if list.is_empty() {
-            let line = lines.number;
+            let line = lines.number.max(1);
             return Err(ParseError { line, end_line: line, text: String::new(), problem: Problem::Empty });
         }
         Ok(Self { directives, list })

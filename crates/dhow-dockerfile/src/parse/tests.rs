@@ -87,7 +87,7 @@ fn errors_name_the_line_and_the_way_out() {
         ("FROM a\nfrobnicate", format!("{p} 2: unknown instruction: frobnicate")),
         ("RUN x", format!("{p} 1: no build stage in current context")),
         ("ARG a", format!("{p} 1: dockerfile contains no stages to build")),
-        ("", format!("{p} 0: file with no instructions")),
+        ("", format!("{p} 1: file with no instructions (it is empty, or has comments only)")),
         ("FROM", format!("{p} 1: FROM requires either one or three arguments")),
         ("FROM a b", format!("{p} 1: FROM requires either one or three arguments")),
         (
