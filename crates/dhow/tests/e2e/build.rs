@@ -158,9 +158,9 @@ fn output_options() {
     assert_eq!((d.inspect("a:1", "{{.Id}}"), d.inspect("b:2", "{{.Id}}")), (id.clone(), id.clone()));
     let file = d.path("iid");
     d.ok(&["build", "-q", "--iidfile", &file, &context]);
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), id);
-    d.ok(&["build", "-q", "-t", "c", "-f", &format!("{context}/other/File"), &context]);
-    assert_eq!(d.ok(&["run", "--rm", "c", "cat", "/which"]), "other");
+    assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), id);
+    d.ok(&["build", "-q", "-t", "c1", "-f", &format!("{context}/other/File"), &context]);
+    assert_eq!(d.ok(&["run", "--rm", "c1", "cat", "/which"]), "other");
     d.ok(&["build", "-q", "-t", "l", "--label", "k=v", &context]);
     assert_eq!(d.inspect("l", "{{.Config.Labels.k}}"), "v");
     let out = d.input(&["build", "-q", "-t", "piped", "-"], b"FROM busybox\nRUN echo piped > /which\n");

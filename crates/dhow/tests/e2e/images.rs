@@ -86,15 +86,15 @@ fn rmi_refuses_what_is_used() {
     let d = dhow();
     let all = id(&d, "busybox");
     let short = &all[7..19];
-    d.background(&["--name", "c"], &["sleep", "100"]);
+    d.background(&["--name", "c1"], &["sleep", "100"]);
     d.fails(&["rmi", short], 1, &["cannot be forced", "running container"]);
-    d.fails(&["rmi", "busybox"], 1, &["conflict", "c"]);
+    d.fails(&["rmi", "busybox"], 1, &["conflict", "c1"]);
     d.fails(&["rmi", "-f", short], 1, &["cannot be forced"]);
-    d.ok(&["stop", "-t", "0", "c"]);
+    d.ok(&["stop", "-t", "0", "c1"]);
     d.fails(&["rmi", short], 1, &["must be forced", "stopped container"]);
     d.ok(&["tag", "busybox", "two"]);
     d.ok(&["rmi", "busybox"]);
-    d.ok(&["rm", "c"]);
+    d.ok(&["rm", "c1"]);
     d.ok(&["tag", "two", "three"]);
     d.fails(&["rmi", short], 1, &["must be forced", "multiple repositories"]);
     d.ok(&["rmi", "-f", short]);
@@ -138,9 +138,9 @@ fn tar_names(bytes: &[u8]) -> Vec<String> {
 #[test]
 fn export_and_import() {
     let d = dhow();
-    d.ok(&["run", "--name", "c", "busybox", "sh", "-c", "echo made > /made; rm /etc/notexec"]);
+    d.ok(&["run", "--name", "c1", "busybox", "sh", "-c", "echo made > /made; rm /etc/notexec"]);
     let file = d.path("root.tar");
-    d.ok(&["export", "-o", &file, "c"]);
+    d.ok(&["export", "-o", &file, "c1"]);
     let names = tar_names(&std::fs::read(&file).unwrap());
     let has = |name: &str| names.iter().any(|n| n.trim_start_matches("./").trim_end_matches('/') == name);
     assert!(has("made") && has("bin/busybox") && !has("etc/notexec") && !has("etc/.wh.notexec"), "{names:?}");

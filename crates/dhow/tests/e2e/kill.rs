@@ -105,13 +105,13 @@ fn fifty_random_kills() {
 #[test]
 fn a_killed_monitor_is_noticed() {
     let d = dhow();
-    d.background(&["--name", "c", "-p", "8080:80"], &["sleep", "100"]);
+    d.background(&["--name", "c1", "-p", "8080:80"], &["sleep", "100"]);
     for pid in own_processes(&d) {
         kill(pid, Signal::KILL);
     }
-    let status = d.inspect("c", "{{.State.Status}}");
+    let status = d.inspect("c1", "{{.State.Status}}");
     assert!(status == "exited" || status == "running", "{status}");
-    d.ok(&["rm", "-f", "c"]);
+    d.ok(&["rm", "-f", "c1"]);
     d.ok(&["run", "--rm", "-p", "8080:80", "busybox", "true"]);
     d.assert_clean();
 }
@@ -171,10 +171,10 @@ fn one_port_many_takers() {
 #[test]
 fn a_wiped_run_directory_is_a_reboot() {
     let d = dhow();
-    d.background(&["--name", "c"], &["sleep", "100"]);
+    d.background(&["--name", "c1"], &["sleep", "100"]);
     d.force_down();
     std::fs::remove_dir_all(d.run_root()).unwrap();
-    assert_eq!(d.inspect("c", "{{.State.Status}}"), "exited");
-    d.ok(&["start", "c"]);
-    assert_eq!(d.inspect("c", "{{.State.Status}}"), "running");
+    assert_eq!(d.inspect("c1", "{{.State.Status}}"), "exited");
+    d.ok(&["start", "c1"]);
+    assert_eq!(d.inspect("c1", "{{.State.Status}}"), "running");
 }

@@ -130,7 +130,7 @@ fn other_tables_are_not_touched() {
     let nft =
         |args: &[&str]| d.net().enter(|| dhow_testkit::process::must(std::process::Command::new("nft").args(args)));
     nft(&["add", "table", "inet", "mine"]);
-    nft(&["add", "chain", "inet", "mine", "c", "{ type filter hook input priority 0; policy accept; }"]);
+    nft(&["add", "chain", "inet", "mine", "c1", "{ type filter hook input priority 0; policy accept; }"]);
     let before = nft(&["list", "table", "inet", "mine"]);
     server(&d, "web", &["-p", "8080:80"]);
     d.ok(&["rm", "-f", "web"]);

@@ -12,12 +12,12 @@ fn working_directories_in_proc() {
     assert_eq!(d.ok(&["run", "--rm", "-w", "/tmp", "busybox", "pwd"]), "/tmp", "baseline");
     let read =
         format!("cat ./{0}/secret ../../../..{1}/secret 2>/dev/null; pwd", range.victim.text(), range.victim.text());
-    d.background(&["--name", "c"], &["sleep", "100"]);
+    d.background(&["--name", "c1"], &["sleep", "100"]);
     for n in 3..20 {
         let place = format!("/proc/self/fd/{n}");
         let out = d.run(&["run", "--rm", "-w", &place, "busybox", "sh", "-c", &read]);
         assert!(out.code != 0 && !out.stdout.contains("host secret"), "run {n}: {out:?}");
-        let out = d.run(&["exec", "-w", &place, "c", "sh", "-c", &read]);
+        let out = d.run(&["exec", "-w", &place, "c1", "sh", "-c", &read]);
         assert!(out.code != 0 && !out.stdout.contains("host secret"), "exec {n}: {out:?}");
     }
     d.file(
@@ -52,12 +52,12 @@ fn a_descriptor_that_the_caller_left_open() {
 fn a_working_directory_swapped_for_a_link() {
     let range = Range::new();
     let d = &range.d;
-    d.background(&["--name", "c"], &["sh", "-c", "mkdir /w; sleep 100"]);
-    d.ok(&["exec", "c", "sh", "-c", "until [ -d /w ]; do sleep 0.01; done"]);
-    assert_eq!(d.ok(&["exec", "-w", "/w", "c", "pwd"]), "/w", "baseline");
+    d.background(&["--name", "c1"], &["sh", "-c", "mkdir /w; sleep 100"]);
+    d.ok(&["exec", "c1", "sh", "-c", "until [ -d /w ]; do sleep 0.01; done"]);
+    assert_eq!(d.ok(&["exec", "-w", "/w", "c1", "pwd"]), "/w", "baseline");
     for n in 3..16 {
-        d.ok(&["exec", "c", "sh", "-c", &format!("rm -rf /w; ln -s /proc/self/fd/{n} /w")]);
-        let out = d.run(&["exec", "-w", "/w", "c", "cat", &format!(".{}/secret", range.victim.text())]);
+        d.ok(&["exec", "c1", "sh", "-c", &format!("rm -rf /w; ln -s /proc/self/fd/{n} /w")]);
+        let out = d.run(&["exec", "-w", "/w", "c1", "cat", &format!(".{}/secret", range.victim.text())]);
         assert!(out.code != 0 && !out.stdout.contains("host secret"), "{n}: {out:?}");
     }
     range.unharmed();

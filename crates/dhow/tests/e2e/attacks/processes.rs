@@ -19,22 +19,22 @@ fn the_program_cannot_be_overwritten_from_inside() {
     ]);
     assert_eq!(range.load("evil", &tar).code, 0);
     let d = &range.d;
-    d.ok(&["run", "-d", "--name", "c", "evil", "sh", "-c", WATCHER]);
-    assert_eq!(d.run(&["exec", "c", "true"]).code, 0, "baseline");
+    d.ok(&["run", "-d", "--name", "c1", "evil", "sh", "-c", WATCHER]);
+    assert_eq!(d.run(&["exec", "c1", "true"]).code, 0, "baseline");
     let mut ran = String::new();
     for _ in 0..15 {
         for program in ["/bin/evil", "/bin/evil2", "true"] {
-            let out = d.run(&["exec", "c", program]);
+            let out = d.run(&["exec", "c1", program]);
             ran += &out.stdout;
             ran += &out.stderr;
         }
-        let out = d.run(&["run", "--rm", "--pid", "container:c", "evil", "/bin/evil"]);
+        let out = d.run(&["run", "--rm", "--pid", "container:c1", "evil", "/bin/evil"]);
         ran += &out.stderr;
     }
     assert!(!ran.is_empty(), "control: the engine was started from inside, or it refused");
-    let errors = d.ok(&["exec", "c", "sh", "-c", "cat /errors | tail -3"]);
+    let errors = d.ok(&["exec", "c1", "sh", "-c", "cat /errors | tail -3"]);
     assert!(!errors.is_empty(), "control: the watcher tried to write");
-    d.fails(&["exec", "c", "cat", "/wrote"], 1, &[]);
+    d.fails(&["exec", "c1", "cat", "/wrote"], 1, &[]);
     range.unharmed();
 }
 
@@ -55,11 +55,11 @@ fn no_host_directory_is_reachable_by_descriptors() {
     let d = &range.d;
     let look =
         "for p in /proc/[0-9]*; do for f in $p/fd/*; do readlink $f; done; cat $p/cwd/etc/hostname; done 2>/dev/null";
-    d.background(&["--name", "c"], &["sh", "-c", &format!("while :; do {look}; done > /links")]);
+    d.background(&["--name", "c1"], &["sh", "-c", &format!("while :; do {look}; done > /links")]);
     for _ in 0..20 {
-        d.ok(&["exec", "c", "true"]);
+        d.ok(&["exec", "c1", "true"]);
     }
-    let links = d.ok(&["exec", "c", "cat", "/links"]);
+    let links = d.ok(&["exec", "c1", "cat", "/links"]);
     let host = range.d.dir().to_str().unwrap();
     assert!(!links.is_empty(), "control");
     assert!(!links.contains(host) && !links.contains("/var/lib/dhow"), "{links}");
@@ -93,11 +93,11 @@ fn libraries_and_helpers_of_the_image_are_not_run() {
     let tar = Tar::of(names.map(|n| Entry::file(n, 0o755, hook)));
     assert_eq!(range.load("hooks", &tar).code, 0);
     let d = &range.d;
-    d.ok(&["run", "-d", "--name", "c", "hooks", "sleep", "100"]);
-    d.ok(&["exec", "c", "true"]);
-    d.ok(&["commit", "c", "x"]);
-    d.run(&["export", "-o", &d.path("out.tar"), "c"]);
-    d.fails(&["exec", "c", "cat", "/hooked"], 1, &["No such file"]);
+    d.ok(&["run", "-d", "--name", "c1", "hooks", "sleep", "100"]);
+    d.ok(&["exec", "c1", "true"]);
+    d.ok(&["commit", "c1", "x"]);
+    d.run(&["export", "-o", &d.path("out.tar"), "c1"]);
+    d.fails(&["exec", "c1", "cat", "/hooked"], 1, &["No such file"]);
     range.unharmed();
 }
 
@@ -105,15 +105,15 @@ fn libraries_and_helpers_of_the_image_are_not_run() {
 fn a_recycled_process_id_is_not_signalled() {
     let range = Range::new();
     let d = &range.d;
-    let id = d.background(&["--name", "c"], &["sleep", "100"]);
-    let pid = d.pid("c");
+    let id = d.background(&["--name", "c1"], &["sleep", "100"]);
+    let pid = d.pid("c1");
     d.force_down();
     // A stranger takes the number (ns_last_pid(5)).
     std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok();
     let mut stranger = std::process::Command::new("sleep").arg("100").spawn().unwrap();
     let same = stranger.id().cast_signed() == pid;
-    d.run(&["kill", "c"]);
-    d.run(&["stop", "-t", "0", "c"]);
+    d.run(&["kill", "c1"]);
+    d.run(&["stop", "-t", "0", "c1"]);
     d.ok(&["rm", "-f", &id]);
     let alive = stranger.try_wait().unwrap().is_none();
     stranger.kill().unwrap();

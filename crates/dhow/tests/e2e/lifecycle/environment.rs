@@ -52,7 +52,7 @@ fn working_directory_is_made() {
     assert_eq!(d.ok(&["run", "--rm", "busybox", "pwd"]), "/");
     let out = d.ok(&["run", "--rm", "-w", "/new/place", "busybox", "sh", "-c", "pwd; stat -c '%a %u' ."]);
     assert_eq!(out, "/new/place\n755 0");
-    d.fails(&["run", "--rm", "-w", "/etc/passwd", "busybox", "pwd"], 127, &[]);
+    d.fails(&["run", "--rm", "-w", "/etc/passwd", "busybox", "pwd"], 125, &["/etc/passwd", "not a directory"]);
     d.fails(&["run", "--rm", "-w", "relative", "busybox", "pwd"], 125, &["absolute"]);
 }
 
@@ -137,6 +137,6 @@ fn resolver_options() {
 fn labels() {
     let d = dhow();
     let file = d.file("labels", "x=file\ny\n");
-    d.ok(&["create", "--name", "c", "--label-file", &file, "-l", "x=1", "--label", "z", "busybox"]);
-    assert_eq!(d.inspect("c", "{{json .Config.Labels}}"), r#"{"x":"1","y":"","z":""}"#);
+    d.ok(&["create", "--name", "c1", "--label-file", &file, "-l", "x=1", "--label", "z", "busybox"]);
+    assert_eq!(d.inspect("c1", "{{json .Config.Labels}}"), r#"{"x":"1","y":"","z":""}"#);
 }

@@ -6,15 +6,15 @@ use dhow_testkit::process::namespace;
 #[test]
 fn the_reported_process_is_the_containers() {
     let d = dhow();
-    let id = d.background(&["--name", "c"], &["sleep", "100"]);
-    let pid = d.pid("c");
+    let id = d.background(&["--name", "c1"], &["sleep", "100"]);
+    let pid = d.pid("c1");
     assert_eq!(dhow_testkit::process::proc_file(pid, "cmdline"), "sleep\x00100\x00");
     let own = std::process::id().cast_signed();
     for kind in ["mnt", "net", "pid", "ipc", "uts"] {
         assert_ne!(namespace(pid, kind), namespace(own, kind), "{kind} is the container's own");
     }
     assert_eq!(namespace(pid, "user"), namespace(own, "user"));
-    assert_eq!(d.ok(&["exec", "c", "cat", "/proc/1/cmdline"]), "sleep\x00100\x00");
+    assert_eq!(d.ok(&["exec", "c1", "cat", "/proc/1/cmdline"]), "sleep\x00100\x00");
     assert_eq!(d.inspect(&id, "{{.State.Status}}"), "running");
 }
 
@@ -47,7 +47,7 @@ fn inspect_has_dockers_shape() {
         "run",
         "-d",
         "--name",
-        "c",
+        "c1",
         "-e",
         "A=1",
         "-p",
@@ -63,10 +63,10 @@ fn inspect_has_dockers_shape() {
         "100",
     ];
     let id = d.ok(&args);
-    let all: serde_json::Value = serde_json::from_str(&d.ok(&["inspect", "c"])).unwrap();
+    let all: serde_json::Value = serde_json::from_str(&d.ok(&["inspect", "c1"])).unwrap();
     let c = &all[0];
     assert_eq!(c["Id"], id.as_str());
-    assert_eq!(c["Name"], "/c");
+    assert_eq!(c["Name"], "/c1");
     assert_eq!((c["Path"].as_str(), &c["Args"]), (Some("sleep"), &serde_json::json!(["100"])));
     assert_eq!(c["State"]["Status"], "running");
     assert_eq!(c["State"]["OOMKilled"], false);
@@ -97,10 +97,10 @@ fn inspect_errors() {
     let out = d.run(&["inspect", "nothing"]);
     assert_eq!((out.code, out.stdout.trim()), (1, "[]"));
     assert!(out.stderr.to_lowercase().contains("no such object: nothing"), "{out:?}");
-    d.ok(&["create", "--name", "c", "busybox"]);
-    assert_eq!(d.run(&["inspect", "--format", "{{.Nope", "c"]).code, 64);
-    assert_ne!(d.run(&["inspect", "--format", "{{.Nope}}", "c"]).code, 0);
-    let both = d.run(&["inspect", "--format", "{{.Name}}", "c", "nothing"]);
-    assert_eq!((both.code, both.stdout.lines().next()), (1, Some("/c")));
+    d.ok(&["create", "--name", "c1", "busybox"]);
+    assert_eq!(d.run(&["inspect", "--format", "{{.Nope", "c1"]).code, 64);
+    assert_ne!(d.run(&["inspect", "--format", "{{.Nope}}", "c1"]).code, 0);
+    let both = d.run(&["inspect", "--format", "{{.Name}}", "c1", "nothing"]);
+    assert_eq!((both.code, both.stdout.lines().next()), (1, Some("/c1")));
     assert_eq!(d.ok(&["inspect", "--type", "image", "--format", "{{index .RepoTags 0}}", "busybox"]), "busybox:latest");
 }

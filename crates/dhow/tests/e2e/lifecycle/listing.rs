@@ -54,7 +54,7 @@ fn filters() {
 #[test]
 fn status_texts() {
     let d = dhow();
-    d.run(&["run", "--name", "c", "busybox", "sh", "-c", "exit 3"]);
+    d.run(&["run", "--name", "c1", "busybox", "sh", "-c", "exit 3"]);
     let status = d.ok(&["ps", "-a", "--format", "{{.Status}}"]);
     assert!(status.starts_with("Exited (3) ") && status.ends_with(" ago"), "{status}");
 }
@@ -79,14 +79,14 @@ fn commit_keeps_files_and_config() {
     d.file("data/host", "host");
     let bind = format!("{}:/bound", d.path("data"));
     d.background(
-        &["--name", "c", "-v", &bind, "-e", "A=1", "-w", "/tmp"],
+        &["--name", "c1", "-v", &bind, "-e", "A=1", "-w", "/tmp"],
         &["sh", "-c", "echo new > /new; rm /etc/notexec; touch /ready; sleep 100"],
     );
-    d.ok(&["exec", "c", "sh", "-c", "until [ -e /ready ]; do sleep 0.01; done"]);
+    d.ok(&["exec", "c1", "sh", "-c", "until [ -e /ready ]; do sleep 0.01; done"]);
     let id =
-        d.ok(&["commit", "-a", "Me", "-m", "why", "-c", "ENV B=2", "-c", "CMD [\"cat\", \"/new\"]", "c", "snap:v1"]);
+        d.ok(&["commit", "-a", "Me", "-m", "why", "-c", "ENV B=2", "-c", "CMD [\"cat\", \"/new\"]", "c1", "snap:v1"]);
     assert!(id.starts_with("sha256:"), "{id}");
-    assert_eq!(d.inspect("c", "{{.State.Status}}"), "running");
+    assert_eq!(d.inspect("c1", "{{.State.Status}}"), "running");
     assert_eq!(d.ok(&["run", "--rm", "snap:v1"]), "new");
     assert_eq!(
         d.ok(&[
@@ -102,8 +102,8 @@ fn commit_keeps_files_and_config() {
     assert_eq!(d.ok(&["inspect", "-f", "{{.Author}}|{{.Comment}}", "snap:v1"]), "Me|why");
     assert_eq!(d.ok(&["images", "-q", "--no-trunc", "snap:v1"]), id);
     d.fails(&["commit", "nothing"], 1, &["No such container: nothing"]);
-    d.fails(&["commit", "c", "Bad Name"], 1, &["invalid reference"]);
-    d.fails(&["commit", "-c", "RUN x", "c"], 1, &["RUN"]);
+    d.fails(&["commit", "c1", "Bad Name"], 1, &["invalid reference"]);
+    d.fails(&["commit", "-c", "RUN x", "c1"], 1, &["RUN"]);
     // Commit of a commit: layers add up.
     d.ok(&["run", "--name", "c2", "snap:v1", "sh", "-c", "echo two > /two"]);
     d.ok(&["commit", "c2", "snap:v2"]);

@@ -42,7 +42,7 @@ fn a_failed_start_leaves_a_created_container() {
 fn usage_errors_are_125() {
     let d = dhow();
     d.fails(&["run", "--no-such-flag", "busybox"], 125, &["unknown flag: --no-such-flag"]);
-    d.fails(&["run"], 125, &[]);
+    d.fails(&["run"], 1, &["requires at least 1 argument"]);
     d.fails(&["run", "-d", "-a", "stdout", "busybox"], 125, &["conflicting"]);
     d.fails(&["run", "--memory", "lots", "busybox"], 125, &["lots"]);
     d.fails(&["run", "-p", "80:99999", "busybox"], 125, &["99999"]);

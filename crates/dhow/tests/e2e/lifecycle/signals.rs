@@ -21,19 +21,19 @@ fn run_forwards_them() {
 #[test]
 fn sig_proxy_can_be_switched_off() {
     let d = dhow();
-    let child = d.spawn(&["run", "--name", "c", "--sig-proxy=false", "busybox", "sh", "-c", LISTEN]);
-    dhow_testkit::process::wait_for("ready", SOON, || d.run(&["logs", "c"]).stdout.contains("ready"));
+    let child = d.spawn(&["run", "--name", "c1", "--sig-proxy=false", "busybox", "sh", "-c", LISTEN]);
+    dhow_testkit::process::wait_for("ready", SOON, || d.run(&["logs", "c1"]).stdout.contains("ready"));
     kill(child.id().cast_signed(), Signal::TERM);
     finish(child, "run", b"", SOON);
-    assert_eq!(d.inspect("c", "{{.State.Status}}"), "running");
+    assert_eq!(d.inspect("c1", "{{.State.Status}}"), "running");
 }
 
 #[test]
 fn attach_forwards_them() {
     let d = dhow();
-    d.background(&["--name", "c"], &["sh", "-c", LISTEN]);
-    d.wait_log("c", "ready");
-    let child = d.spawn(&["attach", "c"]);
+    d.background(&["--name", "c1"], &["sh", "-c", LISTEN]);
+    d.wait_log("c1", "ready");
+    let child = d.spawn(&["attach", "c1"]);
     std::thread::sleep(std::time::Duration::from_millis(100));
     kill(child.id().cast_signed(), Signal::TERM);
     let out = finish(child, "attach", b"", SOON);
@@ -43,9 +43,9 @@ fn attach_forwards_them() {
 #[test]
 fn exec_forwards_them() {
     let d = dhow();
-    d.background(&["--name", "c"], &["sleep", "100"]);
-    let child = d.spawn(&["exec", "c", "sh", "-c", "trap 'exit 5' TERM; touch /ready; while :; do sleep 0.02; done"]);
-    d.ok(&["exec", "c", "sh", "-c", "until [ -e /ready ]; do sleep 0.01; done; sleep 0.05"]);
+    d.background(&["--name", "c1"], &["sleep", "100"]);
+    let child = d.spawn(&["exec", "c1", "sh", "-c", "trap 'exit 5' TERM; touch /ready; while :; do sleep 0.02; done"]);
+    d.ok(&["exec", "c1", "sh", "-c", "until [ -e /ready ]; do sleep 0.01; done; sleep 0.05"]);
     kill(child.id().cast_signed(), Signal::TERM);
     assert_eq!(finish(child, "exec", b"", SOON).code, 5);
 }
@@ -53,10 +53,10 @@ fn exec_forwards_them() {
 #[test]
 fn a_closed_pipe_ends_the_reader_not_the_container() {
     let d = dhow();
-    d.background(&["--name", "c"], &["sh", "-c", "while :; do echo tick; sleep 0.01; done"]);
-    d.wait_log("c", "tick");
-    let mut child = d.spawn(&["logs", "-f", "c"]);
+    d.background(&["--name", "c1"], &["sh", "-c", "while :; do echo tick; sleep 0.01; done"]);
+    d.wait_log("c1", "tick");
+    let mut child = d.spawn(&["logs", "-f", "c1"]);
     drop(child.stdout.take());
     dhow_testkit::process::wait_for("logs ends", SOON, || child.try_wait().unwrap().is_some());
-    assert_eq!(d.inspect("c", "{{.State.Running}}"), "true");
+    assert_eq!(d.inspect("c1", "{{.State.Running}}"), "true");
 }
