@@ -156,6 +156,8 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &commands::state::WAIT,
     &commands::prune::CONTAINERS,
     &commands::prune::IMAGES,
+    &commands::prune::BUILDER,
+    &commands::prune::SYSTEM,
     &commands::ns::ENTER,
     &commands::ns::LS,
     &commands::ns::SHOW,

@@ -24,8 +24,13 @@ pub(crate) enum CliError {
     },
     /// A `--format` template of `inspect` is wrong.
     Template(String),
-    /// Everything has been said; leave with this code.
-    Exit(i32),
+    /// Docker's client says no by itself: exit code 1 for every command.
+    Refused {
+        /// Docker's words.
+        message: &'static str,
+        /// The way out.
+        hint: &'static str,
+    },
 }
 
 impl CliError {
@@ -101,7 +106,6 @@ pub(crate) fn finish(command: &Command, error: CliError) -> i32 {
     let name = command.name;
     let help = format!("Run 'dhow {name} --help' for more information");
     match error {
-        CliError::Exit(code) => code,
         CliError::Flag(message) => {
             say(&format!("{message}\n\nUsage:  {}\n\n{help}\n", command.usage_line()));
             EXIT_USAGE
@@ -113,6 +117,10 @@ pub(crate) fn finish(command: &Command, error: CliError) -> i32 {
         CliError::Template(message) => {
             say(&format!("{message}\n"));
             EXIT_TEMPLATE
+        }
+        CliError::Refused { message, hint } => {
+            say(&format!("{message}\nHint: {hint}\n"));
+            1
         }
         CliError::Failed { message, hint, kind } => {
             let hint = hint.map(|h| format!("\nHint: {h}")).unwrap_or_default();
@@ -141,7 +149,7 @@ pub(crate) fn complain(error: &CliError) {
         CliError::Flag(message) | CliError::Arguments(message) | CliError::Template(message) => {
             say(&format!("Error: {message}\n"));
         }
-        CliError::Exit(_) => {}
+        CliError::Refused { message, hint } => say(&format!("{message}\nHint: {hint}\n")),
     }
 }
 

@@ -180,8 +180,7 @@ fn parse_shorts(
     rest: &mut impl Iterator<Item = String>,
     out: &mut Matches,
 ) -> Result<(), String> {
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
+    for (at, c) in text.char_indices() {
         let Some(flag) = find(tables, |f| f.short == Some(c)) else {
             if c == 'h' {
                 out.help = true;

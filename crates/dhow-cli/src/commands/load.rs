@@ -30,13 +30,7 @@ fn run(globals: &Globals, m: &Matches) -> Result<i32, CliError> {
         None => Box::new(std::io::stdin().lock()),
     };
     let loaded = globals.engine()?.load(&mut input, &mut |_| {})?;
-    let mut text = String::new();
-    for image in &loaded {
-        match image.references.as_slice() {
-            [] => text.push_str(&format!("Loaded image ID: {}\n", image.id)),
-            names => names.iter().for_each(|n| text.push_str(&format!("Loaded image: {}\n", n.familiar()))),
-        }
-    }
+    let text: String = loaded.iter().map(|image| format!("{image}\n")).collect();
     out::print(&text)?;
     Ok(0)
 }

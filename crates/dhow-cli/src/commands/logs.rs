@@ -49,7 +49,7 @@ fn run(globals: &Globals, m: &Matches) -> Result<i32, CliError> {
     let Some(mut reader) = open(&engine, &id, options)? else { return Ok(0) };
     let mut printer = Printer::new(m.on("timestamps"));
     // A container that ended has written everything before its state says so.
-    let mut stop = || !engine.container(&id).is_ok_and(|c| c.is_alive());
+    let stop = || !engine.container(&id).is_ok_and(|c| c.is_alive());
     loop {
         let last_round = !options.follow || stop();
         while let Some(record) = reader.next()? {

@@ -48,7 +48,6 @@ fn each(names: &[String], mut work: impl FnMut(&str) -> Result<Option<String>, C
         match work(name) {
             Ok(None) => {}
             Ok(Some(line)) => out::print(&format!("{line}\n"))?,
-            Err(CliError::Exit(n)) => code = code.max(n),
             Err(error) => {
                 complain(&error);
                 code = 1;

@@ -7,7 +7,7 @@ use crate::flags::{Flag, Matches};
 use crate::globals::Globals;
 use crate::out;
 use dhow_docker::table::{Format, Listing, Row};
-use dhow_types::{Categorized, ErrorKind};
+use dhow_types::Categorized;
 use std::path::PathBuf;
 
 const FORMAT: Flag =

@@ -45,9 +45,6 @@ fn run(globals: &Globals, m: &Matches) -> Result<i32, CliError> {
         }
         wanted.push(reference.clone().with_default_tag());
     }
-    if !quiet {
-        out::print(&format!("The push refers to repository [{}]\n", reference.repository()))?;
-    }
     for reference in &wanted {
         push(&engine, reference, quiet)?;
     }
@@ -56,12 +53,10 @@ fn run(globals: &Globals, m: &Matches) -> Result<i32, CliError> {
 
 fn push(engine: &Engine, reference: &Reference, quiet: bool) -> Result<(), CliError> {
     let lines = Lines::new(if quiet { Target::Nowhere } else { Target::Stdout });
-    let pushed = engine.push(reference, &lines)?;
-    match quiet {
-        true => out::print(&format!("{reference}\n")),
-        false => {
-            let tag = reference.tag().unwrap_or("latest");
-            out::print(&format!("{tag}: digest: {} size: {}\n", pushed.digest, pushed.size))
-        }
+    // Every line of Docker's output, the digest included, comes as an event.
+    engine.push(reference, &lines)?;
+    if quiet {
+        out::print(&format!("{reference}\n"))?;
     }
+    Ok(())
 }

@@ -63,10 +63,7 @@ fn run(globals: &Globals, m: &Matches) -> Result<i32, CliError> {
         }
         result
     });
-    let (created, client) = match started {
-        Ok(started) => started,
-        Err(e) => return Err(e),
-    };
+    let (created, client) = started?;
     warn(&created.warnings);
     let (Some(client), Some(signals)) = (client, signals) else {
         out::print(&format!("{}\n", created.id))?;

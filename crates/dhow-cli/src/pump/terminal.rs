@@ -2,23 +2,28 @@
 
 use crate::error::CliError;
 use dhow_sys::tty;
-use dhow_types::ErrorKind;
 use rustix::stdio::{stderr, stdin, stdout};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::sync::{Mutex, Once, PoisonError};
 
-/// Settings to restore when the program ends in a way that runs no destructor.
-static SETTINGS: Mutex<Option<rustix::termios::Termios>> = Mutex::new(None);
+/// Settings to restore when the program ends, in whatever way.
+static SETTINGS: Mutex<Option<Termios>> = Mutex::new(None);
 
 /// Standard input in raw mode until this is dropped, and also if the program panics.
+///
+/// Fully raw, output included: the container's terminal has translated newlines already, and a full-screen program there
+/// that switched the translation off means its bare line feeds.
 #[derive(Debug)]
-pub(crate) struct RawTerminal(#[allow(dead_code, reason = "restores when dropped")] tty::RawMode<'static>);
+pub(crate) struct RawTerminal(());
 
 impl RawTerminal {
     /// Enters raw mode.
     pub(crate) fn enter() -> Result<Self, CliError> {
         static HOOK: Once = Once::new();
-        let settings = tty::settings(stdin()).map_err(CliError::io("cannot read the terminal's settings"))?;
-        *SETTINGS.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings);
+        let before = tcgetattr(stdin()).map_err(CliError::errno("cannot read the terminal's settings"))?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        *SETTINGS.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
         HOOK.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |info| {
@@ -26,23 +31,25 @@ impl RawTerminal {
                 before(info);
             }));
         });
-        tty::RawMode::enter(stdin()).map(Self).map_err(CliError::io("cannot set the terminal to raw mode"))
+        tcsetattr(stdin(), OptionalActions::Now, &raw)
+            .map_err(CliError::errno("cannot set the terminal to raw mode"))?;
+        Ok(Self(()))
     }
 }
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        SETTINGS.lock().unwrap_or_else(PoisonError::into_inner).take();
+        restore();
     }
 }
 
-/// Restores the terminal, for ways out that run no destructor.
+/// Restores the terminal if it is raw.
 pub(crate) fn restore() {
     if let Ok(mut settings) = SETTINGS.try_lock()
         && let Some(settings) = settings.take()
     {
         // A terminal that is gone needs no restoring.
-        let _ = tty::restore(stdin(), &settings);
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &settings);
     }
 }
 
@@ -54,8 +61,10 @@ pub(crate) fn size() -> Option<(u16, u16)> {
 /// A container with a terminal takes input from a terminal only.
 pub(crate) fn check_tty(attach_stdin: bool, tty: bool) -> Result<(), CliError> {
     if attach_stdin && tty && !tty::is_terminal(stdin()) {
-        return Err(CliError::failed(ErrorKind::Invalid, "the input device is not a TTY")
-            .with_hint("leave out -t to give input from a pipe or file"));
+        return Err(CliError::Refused {
+            message: "the input device is not a TTY",
+            hint: "leave out -t to give input from a pipe or file",
+        });
     }
     Ok(())
 }

@@ -10,12 +10,36 @@ fn help(name: &str) -> String {
 
 #[test]
 fn help_of_a_small_command() {
-    insta::assert_snapshot!(help("rm"), @r"");
+    insta::assert_snapshot!(help("rm"), @r"
+    Usage:  dhow rm [OPTIONS] CONTAINER [CONTAINER...]
+
+    Remove one or more containers
+
+    Aliases:
+      dhow rm, dhow container rm, dhow container remove
+
+    Options:
+      -f, --force     Force the removal of a running container (uses SIGKILL)
+      -v, --volumes   Remove anonymous volumes associated with the container
+
+    Example:
+      dhow rm -f web
+    ");
 }
 
 #[test]
 fn help_of_a_group_member() {
-    insta::assert_snapshot!(help("ns enter"), @r"");
+    insta::assert_snapshot!(help("ns enter"), @r"
+    Usage:  dhow ns enter [OPTIONS] FILE [FILE...] [--] [COMMAND] [ARG...]
+
+    Run a program in namespaces that are given by their files
+
+    Options:
+      -c, --container string   Enter every namespace of this container as well
+
+    Example:
+      dhow ns enter /proc/4242/ns/net -- ip address
+    ");
 }
 
 #[test]

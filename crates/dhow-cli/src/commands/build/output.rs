@@ -52,10 +52,8 @@ impl BuildOutput for Plain {
                 }
                 self.line(excerpt.trim_end());
             }
-            BuildEvent::Warning { line: 0, text } if !self.quiet => self.line(&format!("[Warning] {text}")),
-            BuildEvent::Warning { line, text } if !self.quiet => {
-                self.line(&format!("[Warning] {text} (line {line})"));
-            }
+            // The text names the line.
+            BuildEvent::Warning { text, .. } if !self.quiet => self.line(&format!("[Warning] {text}")),
             BuildEvent::Output { bytes, .. } if self.quiet => {
                 let room = MAX_KEPT.saturating_sub(self.kept.len());
                 self.kept.extend_from_slice(bytes.get(..bytes.len().min(room)).unwrap_or_default());
