@@ -201,6 +201,24 @@ mod tests {
         assert!(matches!(maker.receive().unwrap(), Message::Failed(f) if f.what.len() > 16_000));
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(64))]
+
+        #[test]
+        fn failures_come_back(stage in 0..16_u8, errno in proptest::option::of(1..4096_i32), what in ".{0,200}") {
+            let (maker, made) = Channel::pair().unwrap();
+            let failure = Failure { stage: Stage::from_number(stage).unwrap(), what, errno };
+            made.send_failure(&failure);
+            let received = maker.receive().unwrap();
+            proptest::prop_assert!(matches!(received, Message::Failed(f) if f == failure));
+        }
+
+        #[test]
+        fn nothing_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..40)) {
+            let _ = parse(&bytes, None);
+        }
+    }
+
     #[test]
     fn rubbish_is_refused() {
         for bytes in [&b"F"[..], b"F\xff\0\0\0\0", b"T", b"Q", b"RR", b"F\0\0"] {

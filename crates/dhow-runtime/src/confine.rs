@@ -19,6 +19,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+/// What a built-in init is called in the container's process list.
+const INIT_NAME: &str = "dhow-init";
 /// `CAP_SYS_ADMIN` as a bit.
 const SYS_ADMIN: u64 = 1 << 21;
 
@@ -202,6 +204,12 @@ pub(crate) fn withdraw() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Gives a process that is going to be an init another command line than the caller's, which is nobody's business in the
+/// container.
+pub(crate) fn forget_arguments() -> Result<(), Failure> {
+    sys::set_command_line(INIT_NAME).or_fail(Stage::Confinement, || "cannot change the command line")
+}
+
 /// A session of its own, with the terminal as controlling one: a new one each time, so that nothing can be pushed into
 /// the caller's (TIOCSTI).
 fn lead_session(terminal: bool) -> Result<(), Failure> {
@@ -235,7 +243,7 @@ pub(crate) fn report(channel: &Channel, result: Result<Infallible, Failure>) -> 
 
 /// Is PID 1 until the program ends. Keeps no descriptor, so that pipes end when the program's processes close them.
 fn be_init(child: u32) -> Result<Infallible, Failure> {
-    // It has no use for a name either, and the caller's arguments are nobody's business in there.
+    // Cosmetic: what `ps -o comm` shows.
     let _ = rustix::thread::set_name(c"dhow-init");
     sys::close_from(0).or_fail(Stage::Program, || "cannot close descriptors")?;
     let code = sys::act_as_init(child).map_or(1, sys::Exit::shell_code);

@@ -29,25 +29,40 @@ const PROC_MAGIC: u64 = 0x9fa0;
 pub fn exec(request: ExecRequest<'_>) -> Result<Launched, LaunchError> {
     let ExecRequest { init_pid: _, init_pidfd, process, user, seccomp, cgroup, stdio } = request;
     maker::check_caller()?;
-    check_alive(init_pidfd)?;
+    check_alive(init_pidfd, 0)?;
     let confinement = Confinement::new(process, user, &[], seccomp)?;
     let (ours, theirs) = stdio::prepare(stdio)?;
     let inner = Inner { init: init_pidfd, confinement, process, cgroup };
     let plan = ClonePlan { new: 0, pid_namespace: Some(init_pidfd), is_visible: true };
     let launched = Maker::make(&plan, cgroup.v2_dir(), |channel| inner.become_member(theirs, channel))
         .and_then(|maker| maker.accompany(ours, |_| Ok(())));
-    // A container that ended meanwhile makes any of the steps fail, and took the process with it.
-    launched.map_err(|error| match check_alive(init_pidfd) {
-        Err(gone) => gone,
-        Ok(()) => error,
-    })
+    launched.map_err(|error| if ended_meanwhile(&error, init_pidfd) { LaunchError::Gone } else { error })
 }
 
-fn check_alive(init: BorrowedFd<'_>) -> Result<(), LaunchError> {
+/// Whether the reason for an error is that the container ended. That makes any of the steps fail: it kills the process,
+/// takes the namespaces away (ESRCH), lets nobody into its PID namespace (ENOMEM, of all numbers).
+fn ended_meanwhile(error: &LaunchError, init: BorrowedFd<'_>) -> bool {
+    /// For a process that is just ending, whose pidfd does not say so yet.
+    const PATIENCE_MS: u32 = 100;
+    let errno = match error {
+        LaunchError::Step { stage: Stage::Namespaces, source: Some(source), .. } => source.raw_os_error(),
+        _ => None,
+    };
+    let patience = match errno {
+        Some(libc::ESRCH) => return true,
+        Some(libc::ENOMEM) => PATIENCE_MS,
+        _ if matches!(error, LaunchError::Died(_)) => PATIENCE_MS,
+        _ => 0,
+    };
+    check_alive(init, patience).is_err()
+}
+
+/// Fails when a process has ended, or ends within so many milliseconds.
+fn check_alive(init: BorrowedFd<'_>, patience_ms: u32) -> Result<(), LaunchError> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     // A pidfd is readable once its process has ended, also while it waits to be reaped, when signals still reach it.
     let mut fds = [PollFd::new(&init, PollFlags::IN)];
-    match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+    match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: i64::from(patience_ms) * 1_000_000 })) {
         Ok(0) => Ok(()),
         Ok(_) => Err(LaunchError::Gone),
         Err(e) => Err(LaunchError::step(Stage::Namespaces, "cannot look at the container's process")(e.into())),

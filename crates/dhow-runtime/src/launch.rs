@@ -54,6 +54,10 @@ impl Inner<'_> {
     /// The steps, in their order.
     fn become_container(self, stdio: Theirs, channel: &mut Channel) -> Result<Infallible, Failure> {
         confine::withdraw()?;
+        if self.init == Init::BuiltIn {
+            // With the host's `/proc`, the one to be trusted.
+            confine::forget_arguments()?;
+        }
         // Before mounts: what is mounted belongs to the namespaces it is mounted in.
         self.namespaces.enter_existing()?;
         // Before the cgroup namespace, whose root is where we are then, and before anything is charged to the caller.

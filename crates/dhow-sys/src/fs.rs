@@ -201,6 +201,35 @@ mod tests {
     }
 
     #[test]
+    fn a_race_against_links_is_not_lost() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let outside = Temp::new("race-outside");
+        let root = Temp::new("race");
+        std::fs::create_dir(root.0.join("dir")).unwrap();
+        symlink(&outside.0, root.0.join("link")).unwrap();
+        let (fd, done) = (root.fd(), AtomicBool::new(false));
+        let refused = std::thread::scope(|scope| {
+            let swapper = scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let flags = rustix::fs::RenameFlags::EXCHANGE;
+                    rustix::fs::renameat_with(&fd, "dir", &fd, "link", flags).unwrap();
+                }
+            });
+            let refused = (0..3000)
+                .filter(|i| {
+                    let path = format!("/dir/{i}/deep");
+                    make_file_in_root(fd.as_fd(), Path::new(&path), 0o600.into(), 0o700.into()).is_err()
+                })
+                .count();
+            done.store(true, Ordering::Relaxed);
+            swapper.join().unwrap();
+            refused
+        });
+        assert!(refused > 0, "the control: the link was met");
+        assert_eq!(std::fs::read_dir(&outside.0).unwrap().count(), 0);
+    }
+
+    #[test]
     fn files_are_made_with_their_directories() {
         let root = Temp::new("files");
         let fd = root.fd();

@@ -194,15 +194,29 @@ pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
 /// When a process started: field 22 of `/proc/PID/stat`, in clock ticks since boot. With the boot id it tells a process
 /// from a later one of the same number.
 pub fn start_time(pid: u32) -> io::Result<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat"))?;
+    let stat = read_small(&format!("/proc/{pid}/stat"))?;
     parse_start_time(&stat).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "odd /proc/PID/stat"))
+}
+
+/// Reads a small file of `/proc` in one read(2), of which each takes locks of the process asked about.
+fn read_small(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 4096];
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut bytes))?;
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 /// The name (field 2) may contain blanks and parentheses, so fields are counted from the last `)`.
 fn parse_start_time(stat: &[u8]) -> Option<u64> {
+    stat_field(stat, 22)
+}
+
+/// A numeric field of `/proc/PID/stat`, counted from 1 as in proc(5), from the third on.
+fn stat_field(stat: &[u8], number: usize) -> Option<u64> {
     let after = stat.iter().rposition(|b| *b == b')')? + 1;
     let rest = std::str::from_utf8(stat.get(after..)?).ok()?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    rest.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
 }
 
 /// A random id of this boot (random(4), `/proc/sys/kernel/random/boot_id`).
@@ -514,6 +528,31 @@ fn reap_until(child: libc::pid_t) -> io::Result<Option<Exit>> {
             _ => {}
         }
     }
+}
+
+/// Replaces the command line that others see in `/proc/PID/cmdline` by `title`, cut to the length of the old one.
+///
+/// For a process that goes on as something else than what it was started as; `std::env::args` is of no use after it. The
+/// caller's `/proc` must be a trustworthy one. Does nothing where the kernel does not tell the place.
+pub fn set_command_line(title: &str) -> io::Result<()> {
+    const ARG_START: usize = 48;
+    const ARG_END: usize = 49;
+    let stat = read_small("/proc/self/stat")?;
+    let (Some(start), Some(end)) = (stat_field(&stat, ARG_START), stat_field(&stat, ARG_END)) else { return Ok(()) };
+    let length = end.saturating_sub(start) as usize;
+    if start == 0 || length == 0 || !is_single_threaded()? {
+        return Ok(());
+    }
+    let mut text = vec![0; length];
+    // The last byte stays zero, so that what reads the first argument as a C string finds its end.
+    for (to, from) in text.iter_mut().take(length - 1).zip(title.bytes()) {
+        *to = from;
+    }
+    // SAFETY: the kernel says that the arguments of this process are there: writable memory at the bottom of its stack,
+    // which Rust code knows only as C strings that the standard library copies on demand. No other thread is running,
+    // and every string in the range still ends inside it.
+    unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), start as *mut u8, length) };
+    Ok(())
 }
 
 /// Whether the effective user may execute a file, asked of the kernel with the effective ids (faccessat2(2)).

@@ -34,11 +34,18 @@ fn parse(text: &str) -> Vec<Line<'_>> {
         .collect()
 }
 
+/// `/proc/self/cgroup`, in one read(2) as a rule: each walks all hierarchies.
+fn read_own() -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = Vec::with_capacity(4096);
+    std::fs::File::open("/proc/self/cgroup")?.read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
 /// Mounts the hierarchies at a directory.
 pub(super) fn mount(target: BorrowedFd<'_>, options: &Options) -> Result<(), Failure> {
     // Of the host's `/proc`, before the root is changed; it shows paths as our cgroup namespace has them.
-    let text =
-        std::fs::read_to_string("/proc/self/cgroup").or_fail(Stage::Mount, || "cannot read /proc/self/cgroup")?;
+    let text = read_own().or_fail(Stage::Mount, || "cannot read /proc/self/cgroup")?;
     let lines = parse(&text);
     if lines.iter().all(|l| l.controllers.is_empty()) {
         let what = || "cannot mount cgroup2";
@@ -78,7 +85,8 @@ fn add_hierarchy(tmpfs: &OwnedFd, line: &Line<'_>, attributes: Attributes) -> Re
         }
         Err(e) => return Err(e).or_fail(Stage::Mount, what),
     }
-    if line.path != "/" {
+    // A path that leaves the root means somebody else's namespace, whose root is all there is to see.
+    if line.path != "/" && !line.path.starts_with("/..") {
         show_own_only(tmpfs, name, line.path).or_fail(Stage::Mount, what)?;
     }
     if line.controllers.contains(',') {

@@ -166,6 +166,8 @@ pub(crate) fn mount_root(
     before_cover: impl FnOnce(BorrowedFd<'_>) -> Result<(), Failure>,
 ) -> Result<OwnedFd, Failure> {
     match *rootfs {
+        // The kernel has no overlay without a lower directory; what it would show is the upper one.
+        Rootfs::Overlay { lower: [], upper, .. } => mount_root(&Rootfs::Directory(upper), before_cover),
         Rootfs::Overlay { lower, upper, work, volatile } => {
             let what = || "cannot mount the overlay";
             let overlay = Overlay { lower, upper, work, volatile }.open().or_fail(Stage::Root, what)?;

@@ -2,6 +2,7 @@
 
 use crate::fixture::{Container, finish, kill, read_line, read_terminal, wait, waiting, write};
 use crate::tests;
+use dhow_oci::runtime::{Namespace, NamespaceKind};
 use dhow_runtime::StdioPlan;
 use dhow_sys::process::{self, Exit};
 use std::fs::{self, File};
@@ -16,6 +17,10 @@ tests![
     root_given_descriptors_are_used,
     root_confinement_is_dockers,
     root_namespaces_are_own,
+    root_time_namespace_when_asked,
+    root_network_of_another_container,
+    root_processes_of_another_container,
+    root_namespaces_of_the_host,
     root_no_descriptor_leaks,
     root_terminal_has_its_size_at_the_first_byte,
     root_terminal_is_the_controlling_one,
@@ -108,6 +113,75 @@ fn root_namespaces_are_own() {
         assert_eq!(link == host.to_str().unwrap(), kind == "user", "{link}");
     }
     assert_eq!(Container::new("echo $$; ps | wc -l; ls /sys/class/net").stdout(), "1\n4\nlo\n");
+}
+
+fn root_time_namespace_when_asked() {
+    let mut container = Container::new("readlink /proc/self/ns/time; cat; true");
+    let host = fs::read_link("/proc/self/ns/time").expect("this kernel has time namespaces");
+    assert_eq!(container.run().stdout, format!("{}\n", host.display()), "the control");
+    container.spec.linux.namespaces.push(Namespace { kind: NamespaceKind::Time, path: None });
+    let (mut launched, _stdin) = waiting(&container);
+    let mut stdout = File::from(launched.stdout.take().unwrap());
+    let own = read_line(&mut stdout);
+    assert_ne!(own, host.to_str().unwrap());
+    assert_eq!(container.exec_script(&launched, "readlink /proc/self/ns/time").stdout.trim(), own);
+    kill(&launched);
+}
+
+/// Lets a container share a namespace of a process.
+fn share(container: &mut Container, kind: NamespaceKind, pid: u32) {
+    container.spec.linux.namespaces.retain(|n| n.kind != kind);
+    let path = Some(format!("/proc/{pid}/ns/{}", kind.proc_name()));
+    container.spec.linux.namespaces.push(Namespace { kind, path });
+}
+
+fn root_network_of_another_container() {
+    let first = Container::new("cat; true");
+    let (launched, _stdin) = waiting(&first);
+    let link = |pid: u32, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+    for (kind, name) in [
+        (NamespaceKind::Network, "net"),
+        (NamespaceKind::Ipc, "ipc"),
+        (NamespaceKind::Uts, "uts"),
+        (NamespaceKind::Cgroup, "cgroup"),
+    ] {
+        let mut second = Container::new(&format!("readlink /proc/self/ns/{name}; ls /sys/class/net; hostname"));
+        share(&mut second, kind, launched.pid);
+        assert_eq!(second.stdout(), format!("{}\nlo\nbox\n", link(launched.pid, name).display()));
+    }
+    let mut second = Container::new("true");
+    share(&mut second, NamespaceKind::Network, launched.pid);
+    second.spec.linux.namespaces.last_mut().unwrap().path = Some("/proc/self/status".into());
+    assert!(second.error_text().contains("not a namespace file"));
+    kill(&launched);
+}
+
+fn root_processes_of_another_container() {
+    let first = Container::new("cat; true");
+    let (launched, _stdin) = waiting(&first);
+    let mut second = Container::new("test $$ != 1 && ps | grep -c '[c]at; true'; exec cat");
+    share(&mut second, NamespaceKind::Pid, launched.pid);
+    let own = || fs::read_link("/proc/self/ns/pid_for_children").unwrap();
+    let before = (own(), rustix::process::dumpable_behavior().unwrap());
+    let (mut other, stdin) = waiting(&second);
+    assert_eq!((own(), rustix::process::dumpable_behavior().unwrap()), before, "the caller is where it was");
+    let mut stdout = File::from(other.stdout.take().unwrap());
+    assert_eq!(read_line(&mut stdout), "1");
+    drop(stdin);
+    assert_eq!(wait(&other), Exit::Code(0));
+    kill(&launched);
+}
+
+fn root_namespaces_of_the_host() {
+    let mut container = Container::new("for n in net pid ipc uts cgroup; do readlink /proc/self/ns/$n; done; hostname");
+    container.spec.linux.namespaces.retain(|n| n.kind == NamespaceKind::Mount);
+    container.spec.hostname = "must-not-be-set".into();
+    let mut expect = String::new();
+    for name in ["net", "pid", "ipc", "uts", "cgroup"] {
+        expect += &format!("{}\n", fs::read_link(format!("/proc/self/ns/{name}")).unwrap().display());
+    }
+    expect += &format!("{}\n", rustix::system::uname().nodename().to_str().unwrap());
+    assert_eq!(container.stdout(), expect);
 }
 
 fn root_no_descriptor_leaks() {
@@ -228,7 +302,7 @@ fn root_container_ends_with_its_maker() {
         let launched = container.launch(StdioPlan::Pipes { stdin: true }).unwrap();
         write(&mut File::from(write_end.try_clone().unwrap()), &launched.pid.to_string());
         // Wait to be killed.
-        let _ = rustix::event::pause();
+        rustix::event::pause();
         0
     })
     .unwrap();

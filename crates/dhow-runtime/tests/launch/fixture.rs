@@ -193,6 +193,9 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.cgroup.kill_all();
+        }
         let removed = self.cgroup.remove();
         if !std::thread::panicking() {
             removed.unwrap();

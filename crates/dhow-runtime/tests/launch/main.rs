@@ -23,7 +23,7 @@ type Test = (&'static str, fn());
 #[macro_export]
 macro_rules! tests {
     ($($name:ident),* $(,)?) => {
-        pub const TESTS: &[crate::Test] = &[$((concat!(module_path!(), "::", stringify!($name)), $name)),*];
+        pub const TESTS: &[$crate::Test] = &[$((concat!(module_path!(), "::", stringify!($name)), $name)),*];
     };
 }
 

@@ -1,8 +1,9 @@
 //! User, limits, environment, the built-in init.
 
-use crate::fixture::{Container, read_line, wait, waiting};
+use crate::fixture::{Container, read_line, read_terminal, wait, waiting};
 use crate::tests;
 use dhow_oci::runtime::Rlimit;
+use dhow_runtime::StdioPlan;
 use dhow_sys::process::{self, Exit};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -16,6 +17,8 @@ tests![
     root_ambient_capabilities_reach_a_user,
     root_init_reaps_and_passes_on_exit_codes,
     root_init_forwards_signals,
+    root_init_with_a_terminal,
+    root_init_hides_the_callers_arguments,
     root_init_cannot_be_written_to,
     root_only_sealed_programs_start_containers,
 ];
@@ -125,6 +128,22 @@ fn root_init_forwards_signals() {
     assert_eq!(read_line(&mut stdout), "ready");
     process::signal(launched.pidfd.as_fd(), libc::SIGTERM).unwrap();
     assert_eq!(wait(&launched), Exit::Code(5));
+}
+
+fn root_init_with_a_terminal() {
+    let mut container = Container::new("echo $$; tty; echo hi > /dev/tty; exit 4");
+    container.init = true;
+    let launched = container.launch(StdioPlan::Pty { rows: 1, cols: 1, stdin: true }).unwrap();
+    assert_eq!(read_terminal(&launched), "2\r\n/dev/pts/0\r\nhi\r\n");
+    assert_eq!(wait(&launched), Exit::Code(4));
+}
+
+fn root_init_hides_the_callers_arguments() {
+    let mut container = Container::new("cat /proc/1/cmdline | tr '\\0' ' '; cat /proc/1/environ | wc -c");
+    container.init = true;
+    let output = container.run();
+    assert_eq!(output.stdout.split_whitespace().collect::<Vec<_>>(), ["dhow-init", "0"], "{output:?}");
+    assert!(!fs::read("/proc/self/cmdline").unwrap().starts_with(b"dhow-init"), "the caller keeps its own");
 }
 
 fn root_init_cannot_be_written_to() {

@@ -22,6 +22,7 @@ tests![
     root_helper_reports,
     root_helper_leaves_no_mount,
     root_directory_as_root,
+    root_image_without_layers,
 ];
 
 /// Directories, each with a file of its own and one that all have; topmost first.
@@ -180,4 +181,14 @@ fn root_directory_as_root() {
     let output = crate::fixture::finish(launched);
     assert!(output.stdout.starts_with("from /\n"), "{output:?}");
     assert!(container.image("made").exists());
+}
+
+fn root_image_without_layers() {
+    let mut container = Container::new("true");
+    container.lower.clear();
+    // Nothing is in there to run.
+    assert!(matches!(container.error(), dhow_runtime::LaunchError::CommandNotFound { .. }));
+    fs::create_dir(container.upper("bin")).unwrap();
+    fs::copy("/bin/busybox", container.upper("bin/sh")).unwrap();
+    assert_eq!(container.stdout(), "");
 }

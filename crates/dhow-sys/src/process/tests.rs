@@ -12,6 +12,13 @@ fn start_time_survives_odd_names() {
 }
 
 #[test]
+fn fields_are_counted_as_in_the_manual() {
+    let stat = b"1 (x) S 4 5 6";
+    assert_eq!((stat_field(stat, 4), stat_field(stat, 6), stat_field(stat, 7)), (Some(4), Some(6), None));
+    assert_eq!((stat_field(stat, 3), stat_field(stat, 1)), (None, None));
+}
+
+#[test]
 fn boot_id_is_a_uuid() {
     assert_eq!(boot_id().unwrap().len(), 36);
 }
