@@ -280,9 +280,9 @@ impl Categorized for RegistryError {
             }
             Self::PushDenied { .. } => Some("log in as a user who may push there".to_owned()),
             Self::RateLimited { .. } => Some("wait, log in, or configure a mirror".to_owned()),
-            Self::ForeignRealm { realm_host, .. } => {
-                Some(format!("if that token server is yours, add {realm_host} to the trusted token servers"))
-            }
+            Self::ForeignRealm { realm_host, .. } => Some(format!(
+                "if that token server is yours, add {realm_host} to \"trusted-realms\" in the registry configuration"
+            )),
             _ => None,
         }
     }

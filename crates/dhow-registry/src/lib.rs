@@ -22,7 +22,7 @@ mod transport;
 mod url;
 
 pub use client::{BlobReader, Client, Fetched, LoginOutcome, Probed};
-pub use config::{NoCredentials, Credential, Credentials, Options, RegistryConfig};
+pub use config::{Credential, Credentials, NoCredentials, Options, RegistryConfig};
 pub use endpoint::{DOCKER_HUB_SERVER, credential_key, is_loopback_host};
 pub use error::{RegistryError, TransportError};
 pub use retry::{Clock, SystemClock};

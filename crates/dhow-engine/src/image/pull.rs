@@ -12,7 +12,7 @@ use super::{Progress, ProgressEvent, Pulled};
 use crate::EngineError;
 use dhow_oci::image::{Compression, Descriptor, Document, DocumentError, ImageConfig, Manifest, media};
 use dhow_registry::{Client, RegistryError};
-use dhow_store::{Ingest, StagedLayer, Store, StoreError};
+use dhow_store::{ImageRecord, Ingest, StagedLayer, Store, StoreError};
 use dhow_types::{Digest, Platform, Reference};
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -56,10 +56,15 @@ fn pull_image(
     platform: Option<&Platform>,
     progress: &dyn Progress,
 ) -> Result<Pulled, EngineError> {
-    let before = store.resolve(&reference.familiar()).ok().map(|image| image.id);
+    let before = store.resolve(&reference.familiar()).ok();
     let name =
         reference.tag().map_or_else(|| reference.digest().map(ToString::to_string).unwrap_or_default(), str::to_owned);
     say(progress, format!("{name}: Pulling from {}", reference.path()));
+    if let Some(known) = &before
+        && let Some(digest) = unchanged(client, reference, known, platform)?
+    {
+        return Ok(Pulled { image: known.id, digest, status: status(reference, "Image is up to date") });
+    }
     let fetched = client.resolve(reference)?;
     let chosen = choose(client, reference, fetched.bytes, fetched.digest, &fetched.media_type, platform)?;
     let (config_bytes, config) = fetch_config(client, reference, &chosen.manifest)?;
@@ -74,8 +79,36 @@ fn pull_image(
     if reference.digest().is_none() {
         store.set_ref(reference, &image)?;
     }
-    let news = if before == Some(image) { "Image is up to date" } else { "Downloaded newer image" };
-    Ok(Pulled { image, digest: fetched.digest, status: format!("Status: {news} for {}", reference.familiar()) })
+    let same = before.is_some_and(|known| known.id == image);
+    let news = if same { "Image is up to date" } else { "Downloaded newer image" };
+    Ok(Pulled { image, digest: fetched.digest, status: status(reference, news) })
+}
+
+fn status(reference: &Reference, news: &str) -> String {
+    format!("Status: {news} for {}", reference.familiar())
+}
+
+/// Whether a tag still means the image that it means here: then its digest. A HEAD request tells, which registries that
+/// limit pulls do not count.
+fn unchanged(
+    client: &Client,
+    reference: &Reference,
+    known: &ImageRecord,
+    platform: Option<&Platform>,
+) -> Result<Option<Digest>, EngineError> {
+    let wanted = platform.cloned().unwrap_or_else(Platform::host);
+    if reference.digest().is_some() || known.repo_digests.is_empty() || !wanted.accepts(&known.config.platform()) {
+        return Ok(None);
+    }
+    match client.probe(reference) {
+        Ok(Some(probed)) if known.repo_digests.contains(&reference.with_digest(probed.digest)) => {
+            Ok(Some(probed.digest))
+        }
+        Ok(_) => Ok(None),
+        // Not every server knows HEAD.
+        Err(RegistryError::Status { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(super) fn say(progress: &dyn Progress, text: String) {

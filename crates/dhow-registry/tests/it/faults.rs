@@ -2,6 +2,7 @@
 
 use super::*;
 use dhow_testkit::registry::{Action, FakeAuth, Fault, Times};
+use proptest::prelude::*;
 
 struct Blob {
     registry: FakeRegistry,
@@ -209,4 +210,39 @@ fn an_expired_token_is_renewed_midway() {
     s.client.resolve(&r).unwrap();
     let statuses: Vec<u16> = registry.requests().iter().map(|r| r.status).collect();
     assert_eq!(statuses, [200, 200], "token, manifest");
+}
+
+fn any_fault() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        (0usize..200_000).prop_map(Action::Truncate),
+        (0usize..200_000).prop_map(Action::Reset),
+        Just(Action::Hangup),
+        Just(Action::IgnoreRange),
+        Just(Action::WrongContentRange),
+        Just(Action::Chunked),
+        prop::sample::select(vec![408u16, 429, 500, 502, 503, 504]).prop_map(|status| Action::Status(
+            status,
+            vec![],
+            String::new()
+        )),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever goes wrong, as long as it stops before the budget: exactly the right bytes come, from any offset.
+    #[test]
+    fn any_few_faults_are_survived(
+        faults in prop::collection::vec((0usize..4, any_fault()), 0..4),
+        offset in 0u64..200_000,
+    ) {
+        let b = blob(200_000);
+        for (nth, action) in faults {
+            b.registry.fault(Fault::get("/blobs/", Times::Nth(nth), action));
+        }
+        let got = read_blob(&anonymous().client, &b.reference, &b.descriptor, offset);
+        let expected = &b.bytes[usize::try_from(offset).unwrap()..];
+        prop_assert!(got.is_ok_and(|got| got == expected));
+    }
 }
