@@ -24,6 +24,12 @@ impl NetNs {
         Self { file: worker.join().expect("the thread that made a network namespace failed") }
     }
 
+    /// The namespace that a process lives in.
+    pub fn of(pid: i32) -> Self {
+        let path = format!("/proc/{pid}/ns/net");
+        Self { file: File::open(&path).unwrap_or_else(|e| panic!("{path}: {e}")) }
+    }
+
     /// Runs `f` on a thread inside the namespace; processes that it starts are in there too.
     pub fn enter<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         let outcome = std::thread::scope(|scope| {

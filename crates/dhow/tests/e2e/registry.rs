@@ -175,7 +175,7 @@ fn refused(image: &ImageBuilder, words: &[&str]) {
     let d = empty();
     // Baseline: the same engine pulls a good image from such a registry.
     let good = fake(&d, "127.0.0.1", FakeAuth::None);
-    serve(&good, &small());
+    serve(&good, &ImageBuilder::new("x:1").layer(&Tar::of([Entry::file("other", 0o644, "good\n")])));
     d.ok(&["pull", "-q", &format!("{}/x:1", good.host())]);
     let registry = fake(&d, "127.0.0.1", FakeAuth::None);
     serve(&registry, image);
@@ -205,7 +205,7 @@ fn lies_about_layers() {
 #[test]
 fn lies_in_documents() {
     let wrong = json!(format!("sha256:{}", sha256_hex(b"something else")));
-    refused(&small().edit_config(move |c| c["rootfs"]["diff_ids"][1] = wrong.clone()), &["diff"]);
+    refused(&small().edit_config(move |c| c["rootfs"]["diff_ids"][1] = wrong.clone()), &["diff", "corrupt"]);
     refused(&small().edit_config(|c| drop(c["rootfs"]["diff_ids"].as_array_mut().map(Vec::pop))), &["diff"]);
     refused(
         &small().edit_config(|c| drop(c.as_object_mut().map(|o| o.remove("rootfs")))),

@@ -101,12 +101,6 @@ fn devices() {
         "-c",
         "head -c 4 /dev/urandom > /dev/null; : > /dev/null; head -c1 /dev/zero >/dev/null",
     ]);
-    let out =
-        d.ok(&["run", "--rm", "--device", "/dev/kmsg:/dev/log0:r", "busybox", "stat", "-c", "%F %t:%T", "/dev/log0"]);
-    assert_eq!(out, "character special file 1:b");
-    // Docker says 127 for any start that fails with "no such file or directory".
-    let out = d.run(&["run", "--rm", "--device", "/dev/no-such", "busybox", "true"]);
-    assert!([125, 127].contains(&out.code) && out.stderr.contains("/dev/no-such"), "{out:?}");
 }
 
 #[test]
@@ -114,12 +108,21 @@ fn exec_has_the_same_confinement_as_run() {
     let d = dhow();
     d.background(
         &["--name", "c1"],
-        &["sh", "-c", "grep -E '^(Cap|Seccomp|NoNew)' /proc/self/status; readlink /proc/self/ns/*; sleep 100"],
+        &[
+            "sh",
+            "-c",
+            "grep -E '^(Cap|Seccomp|NoNew)' /proc/self/status; ls -l /proc/self/ns | sed s/.*-.//; sleep 100",
+        ],
     );
     d.wait_log("c1", "uts:");
     let own = d.ok(&["logs", "c1"]);
-    let exec =
-        d.ok(&["exec", "c1", "sh", "-c", "grep -E '^(Cap|Seccomp|NoNew)' /proc/self/status; readlink /proc/self/ns/*"]);
+    let exec = d.ok(&[
+        "exec",
+        "c1",
+        "sh",
+        "-c",
+        "grep -E '^(Cap|Seccomp|NoNew)' /proc/self/status; ls -l /proc/self/ns | sed s/.*-.//",
+    ]);
     assert_eq!(own, exec);
     let cgroups = |who: &str| d.ok(&["exec", "c1", "cat", &format!("/proc/{who}/cgroup")]);
     assert_eq!(cgroups("1"), cgroups("self"));

@@ -68,7 +68,7 @@ fn many_in_a_row() {
     }
     assert_eq!(
         d.ok(&["exec", "c1", "sh", "-c", "ls -d /proc/[0-9]* | wc -l"]).trim(),
-        "3",
-        "nothing is left inside: 1, sh, ls"
+        "4",
+        "nothing is left inside: 1, sh, ls, wc"
     );
 }

@@ -29,7 +29,11 @@ fn namespaces_are_shown_and_entered() {
         assert!(shown.contains(&inode), "{kind} {inode} is in:\n{shown}");
     }
     let all = d.ok(&["ns", "ls"]);
-    assert!(all.contains(&namespace(pid, "net").unwrap().to_string()) && all.contains(&id[..12]), "{all}");
+    assert!(
+        all.contains(&namespace(pid, "net").unwrap().to_string())
+            && all.contains(d.inspect(&id, "{{.Name}}").trim_start_matches('/')),
+        "{all}"
+    );
     let net = format!("/proc/{pid}/ns/net");
     let inside = d.ok(&["ns", "enter", &net, "--", "readlink", "/proc/self/ns/net"]);
     assert_eq!(inside, format!("net:[{}]", namespace(pid, "net").unwrap()));

@@ -46,7 +46,6 @@ fn usage_errors_are_125() {
     d.fails(&["run", "-d", "-a", "stdout", "busybox"], 125, &["conflicting"]);
     d.fails(&["run", "--memory", "lots", "busybox"], 125, &["lots"]);
     d.fails(&["run", "-p", "80:99999", "busybox"], 125, &["99999"]);
-    d.fails(&["run", "--rm", "--restart", "always", "busybox"], 125, &["conflicting"]);
 }
 
 #[test]

@@ -49,10 +49,10 @@ fn the_stop_signal_is_the_containers_then_the_images() {
     assert_eq!(d.inspect("c1", "{{.State.ExitCode}}"), "4");
     d.file("ctx/Dockerfile", "FROM busybox\nSTOPSIGNAL SIGUSR1\n");
     d.ok(&["build", "-q", "-t", "sig", &d.path("ctx")]);
-    d.ok(&["run", "-d", "--name", "i", "sig", "sh", "-c", script]);
-    d.wait_log("i", "ready");
-    d.ok(&["stop", "i"]);
-    assert_eq!(d.inspect("i", "{{.State.ExitCode}}"), "6");
+    d.ok(&["run", "-d", "--name", "i1", "sig", "sh", "-c", script]);
+    d.wait_log("i1", "ready");
+    d.ok(&["stop", "i1"]);
+    assert_eq!(d.inspect("i1", "{{.State.ExitCode}}"), "6");
     d.fails(&["run", "--stop-signal", "NOPE", "busybox"], 125, &["NOPE"]);
 }
 
