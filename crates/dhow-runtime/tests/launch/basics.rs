@@ -31,6 +31,7 @@ tests![
     root_start_time_and_pid_are_of_the_program,
     root_cgroups_are_joined,
     root_container_ends_with_its_maker,
+    root_a_maker_killed_at_any_moment_leaves_nothing,
 ];
 
 fn root_exit_codes() {
@@ -316,4 +317,30 @@ fn root_container_ends_with_its_maker() {
     let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
     let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
     assert_eq!(rustix::event::poll(&mut fds, Some(&limit)).unwrap(), 1);
+}
+
+fn root_a_maker_killed_at_any_moment_leaves_nothing() {
+    let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = mounts();
+    for step in 0..24_u64 {
+        let container = Container::new("cat");
+        let maker = process::clone_child(0, None, || {
+            let launched = container.launch(StdioPlan::Pipes { stdin: true });
+            rustix::event::pause();
+            drop(launched);
+            0
+        })
+        .unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(step * 400));
+        process::signal(maker.pidfd.as_fd(), libc::SIGKILL).unwrap();
+        process::wait(maker.pidfd.as_fd()).unwrap();
+        // What it made is going down by itself.
+        let tries = 2000;
+        let gone = (0..tries).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            container.cgroup().pids().unwrap().is_empty()
+        });
+        assert!(gone, "killed after {step} steps");
+    }
+    assert_eq!(mounts(), before);
 }

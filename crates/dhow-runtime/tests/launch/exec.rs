@@ -20,6 +20,7 @@ tests![
     root_exec_working_directory,
     root_exec_sees_no_descriptor,
     root_exec_into_what_is_gone,
+    root_exec_into_what_is_just_ending,
     root_exec_workdir_swapped_for_a_link,
     root_exec_ends_with_the_container,
     root_exec_terminal_needs_a_real_devpts,
@@ -179,6 +180,21 @@ fn root_exec_into_what_is_gone() {
             container.exec(&launched, &container.process("true"), StdioPlan::Pipes { stdin: false }).unwrap_err();
         assert!(matches!(error, LaunchError::Gone), "{error}");
         let _ = process::try_wait(launched.pidfd.as_fd());
+    }
+}
+
+fn root_exec_into_what_is_just_ending() {
+    for _ in 0..20 {
+        let container = Container::new("cat");
+        let (launched, _stdin) = waiting(&container);
+        process::signal(launched.pidfd.as_fd(), libc::SIGKILL).unwrap();
+        match container.exec(&launched, &container.process("true"), StdioPlan::Pipes { stdin: false }) {
+            Err(LaunchError::Gone) => {}
+            Err(error) => panic!("{}", dhow_types::report(&error)),
+            // It was quicker than its container's end.
+            Ok(executed) => drop(finish(executed)),
+        }
+        wait(&launched);
     }
 }
 

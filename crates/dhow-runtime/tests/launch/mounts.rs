@@ -1,6 +1,6 @@
 //! What a container finds mounted, hidden, read-only.
 
-use crate::fixture::Container;
+use crate::fixture::{Container, read_line, wait, waiting};
 use crate::tests;
 use dhow_oci::runtime::{Device, NamespaceKind};
 use dhow_sys::mount;
@@ -19,6 +19,7 @@ tests![
     root_read_only_binds,
     root_bind_targets_are_made,
     root_bind_propagation,
+    root_mounts_travel_only_when_asked,
     root_tmpfs_takes_options,
     root_read_only_root,
     root_unprivileged_masks_nothing,
@@ -170,6 +171,58 @@ fn root_bind_propagation() {
         let text = container.stdout();
         assert!(text.starts_with(if field.is_empty() { "-" } else { field }), "{options}: {text}");
     }
+}
+
+fn root_mounts_travel_only_when_asked() {
+    // (options, a mount made inside is seen outside, one made outside is seen inside)
+    for (options, outwards, inwards) in
+        [("rbind", false, false), ("rbind,rslave", false, true), ("rbind,rshared", true, true)]
+    {
+        // In a mount namespace of the test's own, which plays the host.
+        let child = process::clone_child(process::CLONE_NEWNS, None, || {
+            mount::set_propagation_of_all(mount::Propagation::Private).unwrap();
+            let script =
+                "mount -t tmpfs made-inside /data/in && echo ready; cat; grep -c made-outside /proc/mounts; true";
+            let mut container = Container::new(script);
+            let host = container.host("d");
+            fs::create_dir_all(&host).unwrap();
+            let put = |name: &str, source: &str| {
+                let tmpfs = mount::Filesystem::open(c"tmpfs").unwrap();
+                tmpfs.set("source", source).unwrap();
+                let tmpfs = tmpfs.mount(mount::Attributes::NONE).unwrap();
+                mount::attach(tmpfs.as_fd(), mount::open_place(&host.join(name)).unwrap().as_fd()).unwrap();
+                tmpfs
+            };
+            let shared = put("", "the-source");
+            mount::set_propagation(shared.as_fd(), mount::Propagation::Shared, false).unwrap();
+            fs::create_dir(host.join("in")).unwrap();
+            fs::create_dir(host.join("out")).unwrap();
+            container.mount("bind", host.to_str().unwrap(), "/data", options);
+            allow_mounting(&mut container);
+            let (mut launched, stdin) = waiting(&container);
+            let mut stdout = std::fs::File::from(launched.stdout.take().unwrap());
+            assert_eq!(read_line(&mut stdout), "ready");
+            let table = fs::read_to_string("/proc/self/mounts").unwrap();
+            assert_eq!(table.contains("made-inside"), outwards, "{options}");
+            put("out", "made-outside");
+            drop(stdin);
+            assert_eq!(read_line(&mut stdout), if inwards { "1" } else { "0" }, "{options}");
+            drop(stdout);
+            wait(&launched);
+            rustix::mount::unmount(&host, rustix::mount::UnmountFlags::DETACH).unwrap();
+            0
+        })
+        .unwrap();
+        assert_eq!(process::wait(child.pidfd.as_fd()).unwrap(), Exit::Code(0), "{options}");
+    }
+}
+
+fn allow_mounting(container: &mut Container) {
+    let capabilities = &mut container.spec.process.capabilities;
+    for set in [&mut capabilities.bounding, &mut capabilities.effective, &mut capabilities.permitted] {
+        set.push("CAP_SYS_ADMIN".into());
+    }
+    container.seccomp = dhow_runtime::seccomp::none();
 }
 
 fn root_tmpfs_takes_options() {
