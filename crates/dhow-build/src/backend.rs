@@ -2,7 +2,7 @@
 //! implement it in memory.
 
 use crate::context::FileStat;
-use dhow_dockerfile::RunNetwork;
+use dhow_dockerfile::{CacheSharing, RunNetwork};
 use dhow_oci::image::ImageConfig;
 use dhow_types::{Categorized, Digest, ErrorKind, Platform, Reference, Timestamp};
 use std::fmt;
@@ -101,6 +101,8 @@ pub struct RunStep {
     pub build_network: String,
     /// Read-only files mounted for this command only.
     pub files: Vec<RunFile>,
+    /// Mounts that the instruction asks for, in order.
+    pub mounts: Vec<Mounted>,
     /// Additional `/etc/hosts` lines: (name, address).
     pub extra_hosts: Vec<(String, String)>,
 }
@@ -112,8 +114,46 @@ pub struct RunFile {
     pub path: String,
     /// Permission bits.
     pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
     /// Content.
     pub content: Vec<u8>,
+}
+
+/// Something that only one command sees at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// Absolute path in the container.
+    pub target: String,
+    /// Writes are refused. Writes to a scratch directory are lost in any case.
+    pub read_only: bool,
+    /// What is there.
+    pub source: MountSource,
+}
+
+/// What a command sees at a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountSource {
+    /// Something in a directory made by [`Backend::scratch`].
+    Scratch {
+        /// Which.
+        id: usize,
+        /// A name in it.
+        name: &'static str,
+    },
+    /// A directory that outlives the build.
+    Cache {
+        /// Its name.
+        id: String,
+        /// Who else may use it meanwhile.
+        sharing: CacheSharing,
+        /// Permission bits when it is made.
+        mode: u32,
+        /// User and group when it is made.
+        owner: (u32, u32),
+    },
+    /// Memory, with a size in bytes.
+    Memory(Option<u64>),
 }
 
 /// The outcome of [`Backend::run`].
@@ -152,6 +192,9 @@ pub trait Backend {
     /// Runs `work` on the merged root of some layers, read only. May be called from within the work of an edit.
     fn view(&self, layers: &[Digest], work: &mut Work<'_>) -> Result<Vec<u8>, BackendError>;
 
+    /// Makes a directory that lasts until the next [`Backend::run`] is over, fills it by `work`, and returns its number.
+    fn scratch(&self, work: &mut Work<'_>) -> Result<usize, BackendError>;
+
     /// Runs a command on the merged root and keeps its changes as a layer when it succeeds. `output` gets what the
     /// command writes; `true` is standard error.
     fn run(
@@ -181,6 +224,11 @@ pub trait Backend {
 
     /// Remembers the content digest of a file.
     fn remember_content(&self, _stat: &FileStat, _content: &Digest) {}
+
+    /// A secret that the caller gave, by id.
+    fn secret(&self, _id: &str) -> Option<Vec<u8>> {
+        None
+    }
 
     /// Stores the finished image under its tags, durably, and returns its id.
     fn put_image(&self, config: &[u8], layers: &[Digest], tags: &[Reference]) -> Result<Digest, BackendError>;

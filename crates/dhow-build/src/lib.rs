@@ -28,7 +28,9 @@ mod ports;
 mod scope;
 pub mod tree;
 
-pub use backend::{Backend, BackendError, BaseImage, CachedStep, Edited, RunFile, RunOutcome, RunStep, Work};
+pub use backend::{
+    Backend, BackendError, BaseImage, CachedStep, Edited, MountSource, Mounted, RunFile, RunOutcome, RunStep, Work,
+};
 pub use context::{Context, FileStat};
 pub use error::BuildError;
 pub use exec::{Built, apply_change, build};

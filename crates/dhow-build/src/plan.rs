@@ -56,6 +56,8 @@ pub struct PlannedStep {
     pub instruction: Instruction,
     /// Where a copy takes its files from, if not from the context.
     pub from: Option<CopyFrom>,
+    /// The same for each mount of a `RUN`.
+    pub mounts: Vec<Option<CopyFrom>>,
 }
 
 /// Source of `COPY --from`.
@@ -66,6 +68,9 @@ pub enum CopyFrom {
     /// An image.
     Image(Box<BaseImage>),
 }
+
+/// Source of a copy, sources of mounts.
+type Sources = (Option<CopyFrom>, Vec<Option<CopyFrom>>);
 
 enum State {
     Untouched,
@@ -146,12 +151,14 @@ impl Planner<'_> {
         let mut steps = Vec::with_capacity(instructions.len());
         for instruction in instructions {
             let place = at(instruction.span, &instruction.original);
-            let from = self.copy_from(number, &instruction).map_err(place)?;
-            if let Some(CopyFrom::Stage(other)) = &from {
-                self.visit(*other)?;
-                needs.push(*other);
+            let (from, mounts) = self.sources(number, &instruction).map_err(place)?;
+            for source in mounts.iter().chain([&from]) {
+                if let Some(CopyFrom::Stage(other)) = source {
+                    self.visit(*other)?;
+                    needs.push(*other);
+                }
             }
-            steps.push(PlannedStep { instruction, from });
+            steps.push(PlannedStep { instruction, from, mounts });
         }
         needs.sort_unstable();
         needs.dedup();
@@ -198,9 +205,20 @@ impl Planner<'_> {
         Ok(Base::Image(Box::new(image)))
     }
 
-    fn copy_from(&self, number: usize, instruction: &Instruction) -> Result<Option<CopyFrom>, BuildError> {
-        let Command::Copy(copy) = &instruction.command else { return Ok(None) };
-        let Some(from) = copy.from.as_deref().filter(|f| !f.is_empty()) else { return Ok(None) };
+    /// Sources of a copy and of the mounts of a command.
+    fn sources(&self, number: usize, instruction: &Instruction) -> Result<Sources, BuildError> {
+        match &instruction.command {
+            Command::Copy(copy) => Ok((self.source(number, copy.from.as_deref())?, Vec::new())),
+            Command::Run(run) => {
+                let mounts = run.mounts.iter().map(|m| self.source(number, m.from.as_deref()));
+                Ok((None, mounts.collect::<Result<_, _>>()?))
+            }
+            _ => Ok((None, Vec::new())),
+        }
+    }
+
+    fn source(&self, number: usize, from: Option<&str>) -> Result<Option<CopyFrom>, BuildError> {
+        let Some(from) = from.filter(|f| !f.is_empty()) else { return Ok(None) };
         if let Some(stage) = named(self.file, from, self.file.stages.len()) {
             return Ok(Some(CopyFrom::Stage(stage)));
         }

@@ -71,6 +71,22 @@ pub enum Problem {
         /// What would be right.
         expected: &'static str,
     },
+    /// A field of `--mount` that does not fit.
+    #[error("invalid field {field:?} in --mount: {reason}")]
+    Mount {
+        /// As written.
+        field: String,
+        /// What would be right.
+        reason: &'static str,
+    },
+    /// A key that `--mount` does not have.
+    #[error("unexpected key {key:?} in --mount{}", did_you_mean(.suggestion))]
+    MountKey {
+        /// In lower case.
+        key: String,
+        /// The closest key.
+        suggestion: Option<String>,
+    },
     /// `# escape=` with something else than a backslash or a backtick.
     #[error("invalid escape token '{0}' does not match ` or \\")]
     EscapeToken(String),

@@ -118,12 +118,71 @@ pub struct Run {
     pub heredocs: Vec<Heredoc>,
     /// `--network`
     pub network: RunNetwork,
-    /// `--mount` values as written.
-    pub mounts: Vec<String>,
+    /// `--mount`s in order.
+    pub mounts: Vec<RunMount>,
     /// `--security`
     pub security: Option<String>,
     /// `--device` values as written.
     pub devices: Vec<String>,
+}
+
+/// One `--mount`. Values are not yet expanded.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RunMount {
+    /// What is mounted.
+    pub kind: MountKind,
+    /// Where, relative to the working directory. Present for bind, cache and tmpfs.
+    pub target: Option<String>,
+    /// Path in what `from` names, or in the context.
+    pub source: Option<String>,
+    /// Stage, image or named context. Never expanded.
+    pub from: Option<String>,
+    /// Name of a cache, secret or agent.
+    pub id: Option<String>,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// Who else may use the cache meanwhile.
+    pub sharing: CacheSharing,
+    /// Permission bits, octal.
+    pub mode: Option<String>,
+    /// Owner.
+    pub uid: Option<String>,
+    /// Group.
+    pub gid: Option<String>,
+    /// Size of a tmpfs.
+    pub size: Option<String>,
+    /// Whether a missing secret is an error.
+    pub required: bool,
+    /// Variable that gets the secret.
+    pub env: Option<String>,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MountKind {
+    /// Files of the context, a stage or an image.
+    #[default]
+    Bind,
+    /// A directory that outlives builds.
+    Cache,
+    /// Memory.
+    Tmpfs,
+    /// A file with something secret.
+    Secret,
+    /// An agent's socket.
+    Ssh,
+}
+
+/// Who else may use a cache at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheSharing {
+    /// Anybody.
+    #[default]
+    Shared,
+    /// Nobody: others get another directory.
+    Private,
+    /// Nobody: others wait.
+    Locked,
 }
 
 /// Network of a `RUN`.

@@ -29,8 +29,8 @@ pub use glob::BadPattern;
 pub use heredoc::{Heredoc, strip_leading_tabs};
 pub use ignore::{IgnoreError, IgnoreList, ParentMatch};
 pub use instruction::{
-    Add, ArgDecl, Command, CommandLine, Copy, FileSources, From, HealthProbe, InlineFile, Instruction, KeyValue,
-    OnBuild, Run, RunNetwork, Span,
+    Add, ArgDecl, CacheSharing, Command, CommandLine, Copy, FileSources, From, HealthProbe, InlineFile, Instruction,
+    KeyValue, MountKind, OnBuild, Run, RunMount, RunNetwork, Span,
 };
 pub use lines::{Directives, Statement, Statements};
 pub use parse::{Dockerfile, Stage, Warning, parse_trigger};

@@ -3,6 +3,7 @@
 mod files;
 mod flags;
 mod health;
+mod mount;
 
 use crate::error::{ParseError, Problem, clip};
 use crate::instruction::{ArgDecl, Command, CommandLine, From, Instruction, KeyValue, OnBuild, Run, RunNetwork, Span};
@@ -245,7 +246,7 @@ fn stage_name(name: &str) -> Result<String, Problem> {
 
 fn run(s: &Statement) -> Result<Run, Problem> {
     let mut flags = Flags::new(s);
-    let mounts = flags.list("mount")?;
+    let mounts = flags.list("mount")?.iter().map(|m| mount::mount(m)).collect::<Result<_, _>>()?;
     let devices = flags.list("device")?;
     let security = flags.text("security")?;
     let network = match flags.text("network")? {

@@ -170,6 +170,13 @@ impl SourceTree<'_> {
         Ok(list)
     }
 
+    /// What a path names, with no regard to wildcards.
+    pub(crate) fn find_literal(&self, path: &str) -> Result<Vec<Found>, BuildError> {
+        let escaped: String =
+            path.chars().flat_map(|c| "*?[\\".contains(c).then_some('\\').into_iter().chain([c])).collect();
+        self.find(&escaped)
+    }
+
     fn match_below(&self, at: &Resolved, patterns: &[&str], out: &mut Vec<Vec<u8>>) -> Result<(), BuildError> {
         let Some((pattern, rest)) = patterns.split_first() else { return Ok(()) };
         if at.file_type() != FileType::Directory {

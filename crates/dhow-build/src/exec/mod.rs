@@ -4,6 +4,7 @@ mod change;
 mod copy;
 mod finish;
 mod metadata;
+mod mounts;
 mod run;
 mod stage;
 

@@ -2,12 +2,14 @@
 
 use super::Builder;
 use super::metadata::{no_nul, with_shell};
+use super::mounts::Wanted;
 use super::stage::StageState;
 use crate::backend::{CachedStep, RunFile, RunStep};
 use crate::error::BuildError;
 use crate::history;
 use crate::key::KeyBuilder;
 use crate::output::BuildEvent;
+use crate::plan::PlannedStep;
 use crate::scope::set_env;
 use dhow_dockerfile::{CommandLine, Heredoc, Run, RunNetwork};
 use dhow_types::Digest;
@@ -18,7 +20,7 @@ const HOSTNAME: &str = "buildkitsandbox";
 const SCRIPTS: &str = "/dev/pipes";
 
 impl Builder<'_> {
-    pub(super) fn run(&mut self, state: &mut StageState, run: &Run) -> Result<(), BuildError> {
+    pub(super) fn run(&mut self, state: &mut StageState, run: &Run, planned: &PlannedStep) -> Result<(), BuildError> {
         refuse_unsupported(run)?;
         if run.network == RunNetwork::Host && self.options.network != "host" {
             // Whoever starts the build decides, not whoever wrote the Dockerfile (BuildKit: entitlement network.host).
@@ -27,27 +29,20 @@ impl Builder<'_> {
         let (command, files) = command(run);
         let argv = with_shell(state, &command);
         argv.iter().try_for_each(|a| no_nul(a))?;
-        let mut env: Vec<String> = Vec::new();
-        for (name, value) in state.scope.effective(state.env()) {
-            set_env(&mut env, &name, &value);
-        }
-        for entry in state.env() {
-            if let Some((name, value)) = entry.split_once('=') {
-                set_env(&mut env, name, value);
-            }
-        }
         let mut step = RunStep {
             argv,
-            env,
+            env: environment(state),
             cwd: state.workdir().to_owned(),
             user: state.config.config.user.clone(),
             hostname: HOSTNAME.to_owned(),
             network: run.network,
             build_network: self.options.network.clone(),
             files,
+            mounts: Vec::new(),
             extra_hosts: self.options.extra_hosts.clone(),
         };
-        let key = self.run_key(&state.layers, &step);
+        let mounts = self.mounts(state, run, planned)?;
+        let key = self.run_key(&state.layers, &step, &mounts);
         let created_by = history::run(&state.scope.declared(state.env()), &step.argv);
         if let Some(hit) = self.cached(&key)? {
             state.add_layer(created_by, hit.layer, hit.created);
@@ -59,6 +54,7 @@ impl Builder<'_> {
                 set_env(&mut step.env, name, value);
             }
         }
+        self.provide(mounts, &mut step)?;
         let output = &mut *self.output;
         let mut forward = |stderr: bool, bytes: &[u8]| output.event(&BuildEvent::Output { stderr, bytes });
         let outcome = self.backend.run(&state.layers, &step, self.options.source_date_epoch, &mut forward)?;
@@ -72,7 +68,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn run_key(&self, layers: &[Digest], step: &RunStep) -> Digest {
+    fn run_key(&self, layers: &[Digest], step: &RunStep, mounts: &[Wanted<'_>]) -> Digest {
         let mut key = KeyBuilder::new("run");
         key.digests(layers);
         key.list(&step.argv);
@@ -91,6 +87,7 @@ impl Builder<'_> {
             key.number(file.mode.into());
             key.bytes(&file.content);
         }
+        mounts.iter().for_each(|m| m.fingerprint(&mut key));
         // Names but not addresses: they differ between machines and days.
         step.extra_hosts.iter().for_each(|(name, _)| key.text(name));
         key.option(self.options.source_date_epoch.map(|e| e.to_string()).as_deref());
@@ -98,11 +95,20 @@ impl Builder<'_> {
     }
 }
 
+/// `ARG`s and `ENV`s as the command sees them.
+fn environment(state: &StageState) -> Vec<String> {
+    let mut env: Vec<String> = Vec::new();
+    for (name, value) in state.scope.effective(state.env()) {
+        set_env(&mut env, &name, &value);
+    }
+    for (name, value) in state.env().iter().filter_map(|e| e.split_once('=')) {
+        set_env(&mut env, name, value);
+    }
+    env
+}
+
 fn refuse_unsupported(run: &Run) -> Result<(), BuildError> {
     let unsupported = |what: String| Err(BuildError::Unsupported(what));
-    if let Some(mount) = run.mounts.first() {
-        return unsupported(format!("RUN --mount={mount}"));
-    }
     match run.security.as_deref() {
         None | Some("sandbox") => {}
         Some(other) => return unsupported(format!("RUN --security={other}")),
@@ -134,6 +140,6 @@ fn command(run: &Run) -> (CommandLine, Vec<RunFile>) {
         return (CommandLine::Shell(body), Vec::new());
     }
     let path = format!("{SCRIPTS}/{}", first.name);
-    let file = RunFile { path: path.clone(), mode: 0o755, content: body.into_bytes() };
+    let file = RunFile { path: path.clone(), mode: 0o755, owner: (0, 0), content: body.into_bytes() };
     (CommandLine::Shell(path), vec![file])
 }

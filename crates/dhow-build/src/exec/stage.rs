@@ -98,7 +98,7 @@ impl Builder<'_> {
     pub(super) fn instruction(&mut self, state: &mut StageState, step: &PlannedStep) -> Result<(), BuildError> {
         let line = step.instruction.span.start;
         match &step.instruction.command {
-            Command::Run(run) => self.run(state, run),
+            Command::Run(run) => self.run(state, run, step),
             Command::Copy(copy) => self.copy(state, copy, step.from.as_ref(), line),
             Command::Add(add) => self.add(state, add, line),
             Command::Workdir(path) => self.workdir(state, path, line),

@@ -22,6 +22,10 @@ struct Fake {
     cache: RefCell<HashMap<Digest, CachedStep>>,
     contents: RefCell<HashMap<FileStat, Digest>>,
     runs: RefCell<Vec<RunStep>>,
+    /// The secret named `key`.
+    secret: RefCell<String>,
+    /// What scratch directories showed.
+    mounted: RefCell<Vec<Vec<String>>>,
     edits: Cell<usize>,
     hashed: Cell<usize>,
     stored: RefCell<Option<ImageConfig>>,
@@ -163,6 +167,18 @@ impl Backend for Fake {
         work(fd.as_fd()).map_err(|e| BackendError::text(ErrorKind::Invalid, e))
     }
 
+    fn scratch(&self, work: &mut Work<'_>) -> Result<usize, BackendError> {
+        let path = self.dir.as_ref().unwrap().path().join("scratch");
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        let fd = File::open(&path).unwrap();
+        work(fd.as_fd()).map_err(|e| BackendError::text(ErrorKind::Invalid, e))?;
+        let mut lines = Vec::new();
+        listing(&path, &path, &mut lines);
+        self.mounted.borrow_mut().push(lines);
+        Ok(self.mounted.borrow().len() - 1)
+    }
+
     fn run(
         &self,
         layers: &[Digest],
@@ -180,6 +196,10 @@ impl Backend for Fake {
         let path = self.scratch(layers);
         fs::write(path.join(name), "").unwrap();
         Ok(RunOutcome { exit_code: 0, layer: self.keep(layers, path) })
+    }
+
+    fn secret(&self, id: &str) -> Option<Vec<u8>> {
+        (id == "key").then(|| self.secret.borrow().clone().into_bytes())
     }
 
     fn is_archive(&self, mut file: &File) -> bool {
@@ -396,7 +416,8 @@ fn unsupported_things_say_so() {
     let fake = Fake::new();
     let error = |file: &str| run_build(&fake, None, file, &BuildOptions::default()).0.unwrap_err();
     for (line, what) in [
-        ("RUN --mount=type=cache,target=/x y", "RUN --mount=type=cache,target=/x is not supported"),
+        ("RUN --mount=type=ssh y", "RUN --mount=type=ssh is not supported"),
+        ("RUN --mount=type=cache,target=/x,from=base z", "RUN --mount=type=cache with from or source is not supported"),
         ("RUN --security=insecure y", "RUN --security=insecure is not supported"),
         ("COPY --parents a b", "COPY --parents is not supported"),
         ("ADD https://example.com/x /", "ADD of a URL (https://example.com/x) is not supported"),
@@ -547,6 +568,46 @@ fn root_copy_errors() {
     assert!(error("COPY --chmod=999 a /x").contains("invalid chmod parameter: '999'"));
     let text = run_build(&Fake::new(), None, "FROM scratch\nCOPY a /x", &BuildOptions::default()).0.unwrap_err();
     assert!(text.contains("has no context"), "{text}");
+}
+
+#[test]
+fn root_mounts_are_seen_but_not_kept() {
+    use crate::backend::MountSource;
+    let (fake, files) = (Fake::new(), Files::new());
+    fake.image("base", ExecConfig { on_build: vec![], ..ExecConfig::default() });
+    let file = "FROM scratch AS s\nCOPY --chown=5:6 a /in/f\nFROM scratch\nWORKDIR /w\nARG T=cache\n\
+        RUN --mount=type=bind,source=src,target=code --mount=from=s,source=/in/f,target=/f,rw \
+        --mount=type=cache,target=$T,sharing=locked,mode=0700 --mount=type=tmpfs,target=/t,size=1m \
+        --mount=type=secret,id=key,env=KEY --mount=type=secret,id=key,target=/k,uid=3 --mount=type=secret,id=none true\n";
+    let go = |secret: &str| {
+        *fake.secret.borrow_mut() = secret.to_owned();
+        run_build(&fake, Some(&files.context()), file, &BuildOptions::default()).0.unwrap();
+    };
+    go("s1");
+    let run = fake.runs.borrow()[0].clone();
+    let shown: Vec<(&str, bool)> = run.mounts.iter().map(|m| (m.target.as_str(), m.read_only)).collect();
+    assert_eq!(shown, [("/w/code", true), ("/f", false), ("/w/cache", false), ("/t", false)]);
+    assert!(matches!(&run.mounts[2].source, MountSource::Cache { id, mode: 0o700, .. } if id == "/w/cache"));
+    assert_eq!(run.mounts[3].source, MountSource::Memory(Some(1 << 20)));
+    assert!(run.env.contains(&"KEY=s1".to_owned()));
+    assert_eq!(
+        (run.files.len(), run.files[0].path.as_str(), run.files[0].owner.0, run.files[0].mode),
+        (1, "/k", 3, 0o400)
+    );
+    let mounted = fake.mounted.borrow().clone();
+    assert!(mounted[0].contains(&"mounted/sub/x 640 0:0 \"X\"".to_owned()), "{mounted:?}");
+    assert_eq!(mounted[1], ["mounted 640 5:6 \"A\""]);
+    // Another secret is no reason to run again; another file is.
+    go("s2");
+    assert_eq!(fake.runs.borrow().len(), 1);
+    fs::write(files.dir.path().join("src/main"), "changed").unwrap();
+    go("s2");
+    assert_eq!(fake.runs.borrow().len(), 2);
+    let stored = serde_json::to_string(&fake.result()).unwrap();
+    assert!(!stored.contains("s1") && !stored.contains("s2"), "{stored}");
+    let required = "FROM base\nRUN --mount=type=secret,id=nope,required x";
+    let text = run_build(&fake, None, required, &BuildOptions::default()).0.unwrap_err();
+    assert!(text.ends_with("secret nope: not found"), "{text}");
 }
 
 #[test]

@@ -7,10 +7,12 @@ use crate::image::{Progress, ProgressEvent};
 use crate::{Engine, EngineError};
 use dhow_build::{Backend, BackendError, BaseImage, CachedStep, Edited, FileStat, RunOutcome, RunStep, Work};
 use dhow_runtime::Rootfs;
+use dhow_store::ScratchDir;
 use dhow_types::{Categorized, Digest, ErrorKind, Platform, Reference};
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 /// Everything one build uses.
@@ -20,6 +22,8 @@ pub(super) struct EngineBackend<'a> {
     pub(super) steps: StepCache,
     pub(super) contents: Option<ContentMemory>,
     pub(super) progress: Option<&'a dyn Progress>,
+    /// Directories for the mounts of the next command.
+    pub(super) scratches: RefCell<Vec<ScratchDir>>,
 }
 
 struct Silent;
@@ -102,7 +106,7 @@ impl Backend for EngineBackend<'_> {
     fn edit(&self, layers: &[Digest], clamp: Option<i64>, work: &mut Work<'_>) -> Result<Edited, BackendError> {
         let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
         let reply = self.with_root(&workspace, work)?;
-        let layer = self.staged.keep(self.engine, workspace, clamp).map_err(wrap)?;
+        let layer = self.staged.keep(self.engine, workspace, clamp, &[]).map_err(wrap)?;
         Ok(Edited { layer, reply })
     }
 
@@ -118,13 +122,26 @@ impl Backend for EngineBackend<'_> {
         clamp: Option<i64>,
         output: &mut dyn FnMut(bool, &[u8]),
     ) -> Result<RunOutcome, BackendError> {
+        let scratches = self.scratches.take();
         let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
-        let exit_code = run::run(self.engine, &workspace, step, output).map_err(wrap)?;
+        let exit_code = run::run(self.engine, &workspace, step, &scratches, output).map_err(wrap)?;
         if exit_code != 0 {
             return Ok(RunOutcome { exit_code, layer: None });
         }
-        let layer = self.staged.keep(self.engine, workspace, clamp).map_err(wrap)?;
+        let mounted = step.mounts.iter().map(|m| m.target.as_str());
+        let stubs: Vec<&str> = mounted.chain(step.files.iter().map(|f| f.path.as_str())).collect();
+        let layer = self.staged.keep(self.engine, workspace, clamp, &stubs).map_err(wrap)?;
         Ok(RunOutcome { exit_code, layer })
+    }
+
+    fn scratch(&self, work: &mut Work<'_>) -> Result<usize, BackendError> {
+        let scratch = self.engine.store().new_upper().map_err(wrap)?;
+        let path = scratch.upper();
+        let directory = File::open(&path).map_err(|e| wrap(EngineError::state("open", &path)(e)))?;
+        work(directory.as_fd()).map_err(|e| BackendError::text(ErrorKind::Invalid, e))?;
+        let mut scratches = self.scratches.borrow_mut();
+        scratches.push(scratch);
+        Ok(scratches.len() - 1)
     }
 
     fn is_archive(&self, file: &File) -> bool {

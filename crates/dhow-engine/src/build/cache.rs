@@ -4,6 +4,7 @@
 //! ```text
 //! ROOT/cache/steps/<2 hex>/<62 hex>   one line: "1 LAYER|- SECONDS.NANOSECONDS"
 //! ROOT/cache/files/<device>-<inode>   of a context directory: header, then one fixed-size record per file
+//! ROOT/cache/mounts/<hash of id>      contents of cache mounts
 //! ```
 
 use crate::{Engine, EngineError, files};
@@ -12,6 +13,17 @@ use dhow_types::{Digest, Timestamp};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+
+/// A folder of the cache. Only root can look into it: what commands leave in cache mounts is nobody else's business.
+pub(super) fn folder(engine: &Engine, name: &str) -> Result<PathBuf, EngineError> {
+    let all = engine.paths().root().join("cache");
+    let one = all.join(name);
+    if !one.is_dir() {
+        files::make_dir(&all)?;
+        files::make_dir(&one)?;
+    }
+    Ok(one)
+}
 
 /// Results of steps.
 pub(super) struct StepCache {
@@ -43,14 +55,16 @@ impl StepCache {
     }
 
     /// Writes what is new.
-    pub(super) fn flush(&self) -> Result<(), EngineError> {
-        for (key, step) in self.fresh.take() {
+    pub(super) fn flush(&self, engine: &Engine) -> Result<(), EngineError> {
+        let fresh = self.fresh.take();
+        if !fresh.is_empty() {
+            folder(engine, "steps")?;
+        }
+        for (key, step) in fresh {
             let path = self.path(&key);
             let text = encode(&step);
             if files::replace(&path, text.as_bytes(), files::Durability::Process).is_err() {
-                if let Some(folder) = path.parent() {
-                    std::fs::create_dir_all(folder).map_err(EngineError::state("create", folder))?;
-                }
+                path.parent().map_or(Ok(()), files::make_dir)?;
                 files::replace(&path, text.as_bytes(), files::Durability::Process)?;
             }
         }
@@ -128,15 +142,13 @@ impl ContentMemory {
     }
 
     /// Writes what is new.
-    pub(super) fn flush(&self) -> Result<(), EngineError> {
+    pub(super) fn flush(&self, engine: &Engine) -> Result<(), EngineError> {
         let Some(mut known) = self.known.take().filter(|_| self.changed.get()) else { return Ok(()) };
         if known.len() > MANY {
             let used = self.used.borrow();
             known.retain(|key, _| used.contains(key));
         }
-        if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder).map_err(EngineError::state("create", folder))?;
-        }
+        folder(engine, "files")?;
         files::replace(&self.path, &write(&known), files::Durability::Process)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Steps build on each other at once, but nothing is made durable until the end: one synchronisation for the whole build.
 
+use super::stubs;
 use crate::{Engine, EngineError};
 use dhow_store::{RootAttributes, ScratchDir, StageOptions, StagedLayer};
 use dhow_sys::xattr;
@@ -10,16 +11,8 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fstat};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::{Metadata, symlink_metadata};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-/// Files that are mounted into every command. Where an image lacks them, mounting leaves empty ones behind, which are no
-/// change of the command's.
-const MOUNT_POINTS: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
-/// Directories that are mounted over in every command.
-const MOUNTED: [&str; 3] = ["dev", "proc", "sys"];
 
 /// Layers made by this build that are not published yet.
 #[derive(Default)]
@@ -79,15 +72,17 @@ impl Staged {
         Ok(Workspace { scratch, lower, root })
     }
 
-    /// Turns a workspace into a staged layer; `None` when nothing changed.
+    /// Turns a workspace into a staged layer; `None` when nothing changed. `mounted` are paths that something was mounted
+    /// on during the work.
     pub(super) fn keep(
         &self,
         engine: &Engine,
         workspace: Workspace,
         clamp: Option<i64>,
+        mounted: &[&str],
     ) -> Result<Option<Digest>, EngineError> {
         let upper = workspace.scratch.upper();
-        remove_mount_points(&upper, &workspace.lower)?;
+        stubs::remove(&upper, &workspace.lower, mounted)?;
         let directory = open(&upper)?;
         if let Some(epoch) = clamp {
             // On disk too, so that later steps see the times that the image will have.
@@ -134,80 +129,4 @@ fn apply(root: &RootAttributes, path: &Path) -> Result<(), EngineError> {
         xattr::set(directory.as_fd(), name, value).map_err(EngineError::state("set attributes of", path))?;
     }
     Ok(())
-}
-
-/// Takes out what mounting left in an upper directory. `upper` and `lower` are ours, but what is in them is not: only
-/// single names below directories that are no links are touched.
-fn remove_mount_points(upper: &Path, lower: &[PathBuf]) -> Result<(), EngineError> {
-    let is_directory = |path: &Path| symlink_metadata(path).ok().filter(Metadata::is_dir);
-    for name in MOUNTED {
-        let path = upper.join(name);
-        if is_directory(&path).is_some() && in_lower(lower, name).is_none() {
-            // Only if it is empty; it may also be a directory that the command has filled by other ways.
-            let _ = std::fs::remove_dir(&path);
-        }
-    }
-    let etc = upper.join("etc");
-    if is_directory(&etc).is_none() {
-        return Ok(());
-    }
-    let mut removed = false;
-    for name in MOUNT_POINTS {
-        let path = upper.join(name);
-        let stub = symlink_metadata(&path).is_ok_and(|m| m.is_file() && m.len() == 0);
-        if stub && in_lower(lower, name).is_none() {
-            std::fs::remove_file(&path).map_err(EngineError::state("remove", &path))?;
-            removed = true;
-        }
-    }
-    // The directory came with the stubs unless the command changed its mode or owner.
-    let look = |m: &Metadata| (m.mode(), m.uid(), m.gid());
-    let unchanged = match (is_directory(&etc), in_lower(lower, "etc")) {
-        (Some(now), Some(before)) => look(&now) == look(&before),
-        (Some(_), None) => true,
-        (None, _) => false,
-    };
-    if removed && unchanged {
-        let _ = std::fs::remove_dir(&etc);
-    }
-    Ok(())
-}
-
-/// What the topmost layer that has a name says about it.
-fn in_lower(lower: &[PathBuf], name: &str) -> Option<Metadata> {
-    lower.iter().find_map(|dir| symlink_metadata(dir.join(name)).ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn stubs_go_and_changes_stay() {
-        let dir = tempfile::tempdir().unwrap();
-        let (upper, lower) = (dir.path().join("u"), dir.path().join("l"));
-        fs::create_dir_all(lower.join("etc")).unwrap();
-        fs::create_dir_all(upper.join("etc")).unwrap();
-        fs::create_dir_all(upper.join("dev")).unwrap();
-        fs::write(upper.join("etc/hosts"), "").unwrap();
-        remove_mount_points(&upper, &[lower.clone()]).unwrap();
-        assert_eq!(fs::read_dir(&upper).unwrap().count(), 0);
-
-        fs::create_dir_all(upper.join("etc")).unwrap();
-        fs::write(upper.join("etc/hosts"), "").unwrap();
-        fs::write(upper.join("etc/hostname"), "kept: not empty").unwrap();
-        fs::write(upper.join("etc/passwd"), "").unwrap();
-        remove_mount_points(&upper, &[lower.clone()]).unwrap();
-        assert!(!upper.join("etc/hosts").exists());
-        assert!(upper.join("etc/hostname").exists() && upper.join("etc/passwd").exists());
-
-        fs::remove_dir_all(upper.join("etc")).unwrap();
-        fs::create_dir(upper.join("etc")).unwrap();
-        fs::set_permissions(upper.join("etc"), fs::Permissions::from_mode(0o700)).unwrap();
-        fs::write(upper.join("etc/hosts"), "").unwrap();
-        remove_mount_points(&upper, &[lower]).unwrap();
-        assert!(upper.join("etc").exists(), "a changed mode is a change");
-    }
 }

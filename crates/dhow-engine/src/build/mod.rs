@@ -3,8 +3,10 @@
 mod backend;
 mod cache;
 mod layers;
+mod mounts;
 mod run;
 mod source;
+mod stubs;
 
 pub use dhow_build::{BuildEvent, BuildOptions, BuildOutput};
 
@@ -68,6 +70,7 @@ impl Engine {
             steps: StepCache::new(self),
             contents: source.identity.map(|(device, inode)| ContentMemory::new(self, device, inode)),
             progress,
+            scratches: Default::default(),
         };
         let result = dhow_build::build(&source.dockerfile, source.context.as_ref(), &spec.options, &backend, out);
         let kept = self.keep_cache(&backend, result.as_ref().ok().map(|b| &b.image));
@@ -94,8 +97,8 @@ impl Engine {
             let name = format!("{PIN}-{}", Digest::of(format!("{unnamed:?}").as_bytes()).hex());
             self.store().pin(&name, &unnamed, &[])?;
         }
-        backend.steps.flush()?;
-        backend.contents.as_ref().map_or(Ok(()), ContentMemory::flush)
+        backend.steps.flush(self)?;
+        backend.contents.as_ref().map_or(Ok(()), |c| c.flush(self))
     }
 
     /// Forgets everything that builds remember and frees what only they kept.

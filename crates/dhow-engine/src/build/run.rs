@@ -4,6 +4,7 @@
 //! free and ends what is left of it.
 
 use super::layers::Workspace;
+use super::mounts::Mounts;
 use crate::live::Live;
 use crate::{Engine, EngineError, Paths};
 use dhow_build::RunStep;
@@ -13,12 +14,15 @@ use dhow_oci::runtime::{Mount, Namespace, NamespaceKind, Spec};
 use dhow_runtime::cgroup::Cgroup;
 use dhow_runtime::seccomp;
 use dhow_runtime::{LaunchRequest, Launched, Rootfs, StdioPlan};
+use dhow_store::ScratchDir;
 use dhow_types::{Categorized, ContainerId, ErrorKind};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use std::fs::File;
+use std::io::Write;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Where a command's network stack comes from.
@@ -62,8 +66,14 @@ pub(super) fn run(
     engine: &Engine,
     workspace: &Workspace,
     step: &RunStep,
+    scratches: &[ScratchDir],
     output: &mut dyn FnMut(bool, &[u8]),
 ) -> Result<i64, EngineError> {
+    // Before anything is taken: a cache may have to be waited for.
+    let mut mounts = Mounts::default();
+    for mounted in &step.mounts {
+        mounts.add(engine, mounted, scratches, workspace.scratch.path())?;
+    }
     let id = random_id()?;
     let stack = stack(engine, step)?;
     let live = engine.take_live(&id)?;
@@ -74,7 +84,7 @@ pub(super) fn run(
         held.lease = Some(bridge.allocate(&id)?);
     }
     write_host_files(workspace, step, held.lease.as_ref(), matches!(stack, Stack::Host))?;
-    let spec = spec(workspace, step, &stack, &id)?;
+    let spec = spec(workspace, step, &mounts, &stack, &id)?;
     let (cgroup, _warnings) = Cgroup::create(&spec.linux.cgroups_path, &spec.linux.resources)
         .map_err(|e| EngineError::StartFailed { code: 128, message: dhow_types::report(&e) })?;
     held.cgroup = Some(cgroup);
@@ -157,7 +167,13 @@ fn write_host_files(
     write("resolv.conf", &dhow_network::files::resolv_conf(&of_host("/etc/resolv.conf"), &[], &[], &[]))
 }
 
-fn spec(workspace: &Workspace, step: &RunStep, stack: &Stack, id: &ContainerId) -> Result<Spec, EngineError> {
+fn spec(
+    workspace: &Workspace,
+    step: &RunStep,
+    mounts: &Mounts,
+    stack: &Stack,
+    id: &ContainerId,
+) -> Result<Spec, EngineError> {
     let mut spec = dhow_runtime::default_spec();
     spec.process.args.clone_from(&step.argv);
     spec.process.env.clone_from(&step.env);
@@ -182,14 +198,23 @@ fn spec(workspace: &Workspace, step: &RunStep, stack: &Stack, id: &ContainerId) 
     {
         spec.mounts.push(bind(&dir.join(file), target, "rw"));
     }
+    spec.mounts.extend(mounts.list.iter().cloned());
     for (number, file) in step.files.iter().enumerate() {
         let path = dir.join(format!("file-{number}"));
-        std::fs::write(&path, &file.content).map_err(EngineError::state("write", &path))?;
+        write_private(&path, &file.content)?;
+        std::os::unix::fs::chown(&path, Some(file.owner.0), Some(file.owner.1))
+            .map_err(EngineError::state("set owner of", &path))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(file.mode))
             .map_err(EngineError::state("set mode of", &path))?;
         spec.mounts.push(bind(&path, &file.path, "ro"));
     }
     Ok(spec)
+}
+
+/// Writes a file that nobody else can read meanwhile: it may be a secret.
+fn write_private(path: &Path, content: &[u8]) -> Result<(), EngineError> {
+    let open = File::options().write(true).create_new(true).mode(0o600).open(path);
+    open.and_then(|mut f| f.write_all(content)).map_err(EngineError::state("write", path))
 }
 
 fn bind(source: &Path, target: &str, access: &str) -> Mount {
