@@ -29,6 +29,8 @@ pub(crate) enum Support {
     Done,
     /// Accepted because it has nothing to change here; the text says why.
     NoEffect(&'static str),
+    /// Understood here, refused by the engine.
+    Later,
     /// Known, and refused when given a value other than the one that asks for nothing.
     Missing(&'static str),
 }
@@ -75,6 +77,12 @@ impl Flag {
     /// Known, not done.
     pub(crate) const fn missing(mut self) -> Self {
         self.support = Support::Missing("");
+        self
+    }
+
+    /// Understood, but the engine does not do it yet and says so.
+    pub(crate) const fn later(mut self) -> Self {
+        self.support = Support::Later;
         self
     }
 

@@ -53,6 +53,11 @@ pub fn rfc3339_nano(time: Timestamp) -> String {
     time.to_string()
 }
 
+/// RFC 3339 with nine digits of a second always, as `logs -t` prints: lines of text begin in one column.
+pub fn rfc3339_fixed(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
+}
+
 /// The time that Docker writes for "never".
 pub const ZERO: &str = "0001-01-01T00:00:00Z";
 
@@ -81,6 +86,7 @@ mod tests {
         for bad in ["", "yesterday", "2024-13-01", "ä"] {
             assert!(at(bad).is_err(), "{bad}");
         }
+        assert_eq!(rfc3339_fixed(now), "2024-05-06T07:08:09.000000000Z");
         assert_eq!(created_at(now, &TimeZone::UTC), "2024-05-06 07:08:09 +0000 UTC");
     }
 }

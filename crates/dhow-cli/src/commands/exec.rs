@@ -8,7 +8,8 @@ use crate::flags::{Flag, Matches};
 use crate::globals::Globals;
 use crate::pump::{self, ExecEnd, RawTerminal, check_tty, exec_loop, size};
 use dhow_docker::grammar;
-use dhow_engine::ExecSpec;
+use dhow_engine::{EngineError, ExecSpec};
+use dhow_types::{Categorized, ErrorKind};
 
 pub(crate) static COMMAND: Command = Command {
     usage: "[OPTIONS] CONTAINER COMMAND [ARG...]",
@@ -61,7 +62,14 @@ fn run(globals: &Globals, m: &Matches) -> Result<i32, CliError> {
         detach_keys(None, &Default::default())?
     };
     let engine = globals.engine()?;
-    let executed = engine.exec(&engine.find(name)?, &spec)?;
+    let executed = match engine.exec(&engine.find(name)?, &spec) {
+        // The container was fine, its process could not be made: a start failure, whatever the cause.
+        Err(EngineError::Launch(e)) => {
+            let (message, hint) = (dhow_types::report(&e), e.hint());
+            return Err(CliError::Failed { message, hint, kind: ErrorKind::CommandNotExecutable });
+        }
+        other => other?,
+    };
     if detach {
         return Ok(0);
     }

@@ -78,7 +78,7 @@ fn tail(text: &str) -> Result<Option<u64>, GrammarError> {
 fn open(engine: &Engine, id: &ContainerId, options: ReadOptions) -> Result<Option<LogReader>, CliError> {
     let container = engine.container(id)?;
     if container.record.host.log_driver == "none" {
-        return Err(invalid("configured logging driver does not support reading"));
+        return Err(invalid("configured logging driver (none) does not support reading"));
     }
     match engine.logs(id, options) {
         Ok(reader) => Ok(Some(reader)),
@@ -114,7 +114,7 @@ impl Printer {
         let partial = if stderr { err_partial } else { out_partial };
         let [out_terminal, err_terminal] = self.terminal;
         if self.timestamps && !*partial {
-            self.buffer.extend_from_slice(time::rfc3339_nano(record.time).as_bytes());
+            self.buffer.extend_from_slice(time::rfc3339_fixed(record.time).as_bytes());
             self.buffer.push(b' ');
         }
         *partial = !record.text.ends_with('\n');

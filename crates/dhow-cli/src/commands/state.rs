@@ -21,7 +21,7 @@ pub(crate) static STOP: Command = Command {
     flags: &[STOP_FLAGS],
     args: (1, None),
     ..Command::new("stop", &["container stop"], |globals, m| {
-        let (engine, signal, timeout) = (globals.engine()?, m.parsed("signal", signal)?, m.number("timeout")?);
+        let (engine, signal, timeout) = (globals.engine()?, signal(m, "signal")?, m.number("timeout")?);
         each(&m.args, |name| {
             unless_unchanged(engine.stop(&engine.find(name)?, signal, timeout))?;
             Ok(Some(name.to_owned()))
@@ -36,7 +36,7 @@ pub(crate) static RESTART: Command = Command {
     flags: &[STOP_FLAGS],
     args: (1, None),
     ..Command::new("restart", &["container restart"], |globals, m| {
-        let (engine, signal, timeout) = (globals.engine()?, m.parsed("signal", signal)?, m.number("timeout")?);
+        let (engine, signal, timeout) = (globals.engine()?, signal(m, "signal")?, m.number("timeout")?);
         each(&m.args, |name| {
             engine.restart(&engine.find(name)?, signal, timeout)?;
             Ok(Some(name.to_owned()))
@@ -51,7 +51,7 @@ pub(crate) static KILL: Command = Command {
     flags: &[&[Flag::value("signal", 's', "string", "Signal to send to the container")]],
     args: (1, None),
     ..Command::new("kill", &["container kill"], |globals, m| {
-        let (engine, signal) = (globals.engine()?, m.parsed("signal", signal)?.unwrap_or(Signal::KILL));
+        let (engine, signal) = (globals.engine()?, signal(m, "signal")?.unwrap_or(Signal::KILL));
         each(&m.args, |name| {
             engine.kill(&engine.find(name)?, signal)?;
             Ok(Some(name.to_owned()))

@@ -82,7 +82,7 @@ pub(crate) fn build(m: &Matches, config: &ConfigFile) -> Result<ContainerSpec, C
         resources: resources(m)?,
         security: security(m)?,
         init: m.on("init"),
-        stop_signal: m.parsed("stop-signal", signal)?,
+        stop_signal: signal(m, "stop-signal")?,
         stop_timeout: m.number("stop-timeout")?,
         restart,
         healthcheck: healthcheck(m)?,
@@ -107,9 +107,10 @@ fn conflict(message: &str) -> CliError {
     CliError::failed(ErrorKind::Invalid, message)
 }
 
-/// A signal by name or number.
-pub(crate) fn signal(text: &str) -> Result<Signal, GrammarError> {
-    text.parse().map_err(|e: dhow_types::SignalError| GrammarError::Worded(e.to_string()))
+/// A flag that is a signal by name or number. Docker's client leaves it to the daemon, so a wrong one is no usage error.
+pub(crate) fn signal(m: &Matches, flag: &str) -> Result<Option<Signal>, CliError> {
+    let wrong = |e: dhow_types::SignalError| CliError::failed(ErrorKind::Invalid, e.to_string());
+    m.given(flag).map(|text| text.parse().map_err(wrong)).transpose()
 }
 
 fn uts(text: &str) -> Result<bool, GrammarError> {
@@ -210,7 +211,11 @@ fn resources(m: &Matches) -> Result<Resources, CliError> {
         ulimits: m.each("ulimit", grammar::ulimit)?,
         oom_score_adj: m.number("oom-score-adj")?.filter(|n| *n != 0),
     };
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // Counting CPUs reads a dozen cgroup files: only when the answer matters.
+    let cpus = match r.nano_cpus {
+        Some(_) => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        None => 1,
+    };
     grammar::check_resources(&r, cpus as u64)?;
     Ok(r)
 }

@@ -89,7 +89,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::value("pull", '\0', "string", "Pull image before running (always, missing, never)"),
     Flag::switch("quiet", 'q', "Suppress the pull output"),
     Flag::switch("read-only", '\0', "Mount the container's root filesystem as read only"),
-    Flag::value("restart", '\0', "string", "").missing_unless("no|"),
+    Flag::value("restart", '\0', "string", "").later(),
     Flag::switch("rm", '\0', "Automatically remove the container and its anonymous volumes when it exits"),
     Flag::value("runtime", '\0', "string", "").missing(),
     Flag::list("security-opt", '\0', "Security Options"),

@@ -48,7 +48,8 @@ fn empty_and_special_values() {
 #[test]
 fn refusals() {
     for (line, part) in [
-        ("--rm --restart always img", "--restart is not supported yet"),
+        ("--rm --restart always img", "cannot specify both --restart and --rm"),
+        ("--stop-signal NOPE img", "Invalid signal: NOPE"),
         ("--gpus all img", "--gpus is not supported yet"),
         ("--device /dev/fuse img", "--device is not supported yet"),
         ("-p x img", "invalid argument \\\"x\\\" for \\\"-p, --publish\\\" flag: invalid containerPort: x"),

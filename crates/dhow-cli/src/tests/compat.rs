@@ -77,7 +77,7 @@ fn state(row: &Row, source: &str) -> State {
             match flag.support {
                 Support::Done => State::Done,
                 Support::NoEffect(why) => State::NoEffect(why),
-                Support::Missing(_) => State::Missing,
+                Support::Missing(_) | Support::Later => State::Missing,
             }
         }
     }
