@@ -184,10 +184,14 @@ impl Doom {
     /// Writes the list, durably.
     pub(crate) fn declare(dir: &Path, objects: &[Object]) -> Result<Self, StoreError> {
         let mut list = ListFile::create(dir, "doom")?;
-        list.append(objects.iter())?;
-        list.file.sync_data().at("sync", &list.path)?;
-        disk::sync_dir(dir)?;
-        Ok(Self(list))
+        let written = list
+            .append(objects.iter())
+            .and_then(|()| list.file.sync_data().at("sync", &list.path))
+            .and_then(|()| disk::sync_dir(dir));
+        if written.is_err() {
+            let _ = disk::remove_file(&list.path);
+        }
+        written.map(|()| Self(list))
     }
 
     /// The deletion is done and durable.

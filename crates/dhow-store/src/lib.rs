@@ -50,6 +50,8 @@ mod tar;
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod roundtrip;
 #[cfg(test)]
 mod testing;
