@@ -327,8 +327,9 @@ struct Order<'a> {
 
 fn vfork_exec(order: &mut Order<'_>) -> io::Result<(u32, OwnedFd)> {
     const STACK: usize = 64 * 1024;
-    let mut stack = vec![0_u8; STACK];
-    let top = stack.as_mut_ptr_range().end;
+    // Never written here, so only the pages that the child really uses are ever touched. Stacks are aligned to 16 bytes.
+    let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
     let mut pidfd: RawFd = -1;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     // All signals are blocked so that no handler of this program runs in the child, on memory that both share.
@@ -341,7 +342,7 @@ fn vfork_exec(order: &mut Order<'_>) -> io::Result<(u32, OwnedFd)> {
     let pid = unsafe {
         libc::clone(
             vforked,
-            top.map_addr(|a| a & !15).cast(),
+            top.cast(),
             flags,
             std::ptr::from_mut(order).cast(),
             &raw mut pidfd,
