@@ -46,7 +46,7 @@ impl EngineBackend<'_> {
         } else {
             Rootfs::Overlay { lower: &workspace.lower, upper: &upper, work: &work_dir, volatile: true }
         };
-        dhow_runtime::with_rootfs(&rootfs, |root| work(root)).map_err(wrap)
+        dhow_runtime::with_rootfs(&rootfs, work).map_err(wrap)
     }
 
     fn pull(&self, reference: &str, platform: Option<&Platform>) -> Result<Digest, BackendError> {
