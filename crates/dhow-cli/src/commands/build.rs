@@ -220,7 +220,6 @@ fn options(m: &Matches, config: &crate::config_file::ConfigFile) -> Result<Build
             .into_iter()
             .map(|h| (h.name, h.address.map_or("host-gateway".to_owned(), |a| a.to_string())))
             .collect(),
-        ..BuildOptions::default()
     })
 }
 
