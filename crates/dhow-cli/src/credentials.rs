@@ -3,6 +3,7 @@
 use crate::globals::variable;
 use dhow_registry::auth_file::{AuthFile, HelperOutput, HelperRunner};
 use dhow_registry::{Credential, Credentials, RegistryError};
+use dhow_sys::signals::SignalFd;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -35,11 +36,14 @@ impl Credentials for FileCredentials {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Helpers;
 
+const SIGPIPE: i32 = 13;
 /// More is no credential.
 const MAX_OUTPUT: u64 = 64 << 10;
 
 impl HelperRunner for Helpers {
     fn run(&self, helper: &str, verb: &str, input: &[u8]) -> io::Result<HelperOutput> {
+        // A helper need not read its input; the signal that comes with it must not end us.
+        let pipe_signal = SignalFd::new(&[SIGPIPE])?;
         let mut child = Command::new(format!("docker-credential-{helper}"))
             .arg(verb)
             .stdin(Stdio::piped())
@@ -48,11 +52,11 @@ impl HelperRunner for Helpers {
             .spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             match stdin.write_all(input) {
-                // A helper need not read its input.
                 Err(e) if e.kind() != io::ErrorKind::BrokenPipe => return Err(e),
                 _ => {}
             }
         }
+        drop(pipe_signal);
         let mut stdout = Vec::new();
         if let Some(out) = child.stdout.take() {
             out.take(MAX_OUTPUT + 1).read_to_end(&mut stdout)?;

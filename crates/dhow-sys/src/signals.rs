@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// A set of signals that is blocked and read from a descriptor instead, until this is dropped.
+/// A set of signals that is blocked and read from a descriptor instead, until this is dropped. Signals that came and were
+/// not read are forgotten then.
 #[derive(Debug)]
 pub struct SignalFd {
     fd: OwnedFd,
@@ -54,6 +55,8 @@ impl AsFd for SignalFd {
 
 impl Drop for SignalFd {
     fn drop(&mut self) {
+        // What is waiting would take its default action as soon as it is unblocked: end the process, most often.
+        while matches!(self.read(), Ok(Some(_))) {}
         // Restoring a mask that was valid before cannot fail.
         let _ = change_mask(libc::SIG_SETMASK, self.before);
     }
@@ -96,6 +99,8 @@ mod tests {
         // SAFETY: sends a signal that is blocked in this thread to this thread.
         unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::syscall(libc::SYS_gettid), libc::SIGUSR1) };
         assert_eq!(fd.read().unwrap(), Some(libc::SIGUSR1));
+        // SAFETY: as above.
+        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::syscall(libc::SYS_gettid), libc::SIGUSR1) };
         drop(fd);
         assert_eq!(change_mask(libc::SIG_BLOCK, 0).unwrap() & (1 << (libc::SIGUSR1 - 1)), 0);
     }

@@ -108,7 +108,7 @@ impl Pruned {
 
     fn containers(&mut self, engine: &Engine, m: &Matches) -> Result<(), CliError> {
         let filters = Filters::parse(m.list("filter"), CONTAINER_PRUNE_KEYS)?;
-        let (all, code) = ps::items(engine)?;
+        let (all, code) = ps::items(engine, false)?;
         self.code = self.code.max(code);
         let mut removed = String::new();
         for item in filter::containers(&filters, &all, now())?.into_iter().filter(|c| !c.is_running()) {

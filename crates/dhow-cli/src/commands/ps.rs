@@ -9,6 +9,7 @@ use crate::out;
 use dhow_docker::filter::{self, CONTAINER_KEYS, Filters};
 use dhow_docker::rows::{self, ContainerItem, short};
 use dhow_engine::{Engine, view};
+use dhow_types::Digest;
 use std::collections::HashMap;
 
 pub(crate) static COMMAND: Command = Command {
@@ -35,7 +36,7 @@ fn run(globals: &Globals, m: &Matches) -> Result<i32, CliError> {
     let format = m.given("format").or_else(|| config.text("psFormat").filter(|_| !m.on("quiet")).map(str::to_owned));
     let wants_size = m.on("size") || format.as_deref().is_some_and(|f| f.contains(".Size"));
     let engine = globals.engine()?;
-    let (mut all, code) = items(&engine)?;
+    let (mut all, code) = items(&engine, filters.has("ancestor"))?;
     let mut kept: Vec<String> = filter::containers(&filters, &all, now())?.iter().map(|c| c.id.clone()).collect();
     if !m.on("all") && last <= 0 && !filters.has("status") && !filters.has("exited") {
         let running = |id: &String| all.iter().any(|c| c.id == *id && c.is_running());
@@ -61,20 +62,27 @@ fn run(globals: &Globals, m: &Matches) -> Result<i32, CliError> {
     Ok(code)
 }
 
-/// Every container, newest first; records that cannot be read are complained of and make the exit code 1.
-pub(super) fn items(engine: &Engine) -> Result<(Vec<ContainerItem>, i32), CliError> {
+/// Every container, newest first; records that cannot be read are complained of and make the exit code 1. `ancestry` asks
+/// for what the filter `ancestor` needs: a look at every image.
+pub(super) fn items(engine: &Engine, ancestry: bool) -> Result<(Vec<ContainerItem>, i32), CliError> {
     let (containers, broken) = engine.containers()?;
     let code = i32::from(!broken.is_empty());
     broken.into_iter().for_each(|e| complain(&e.into()));
-    let names = ancestors(engine);
-    let item = |c: &dhow_engine::Container| {
-        view::container_item(c, names.get(&c.record.image.id.to_string()).cloned().unwrap_or_default())
-    };
-    Ok((containers.iter().map(item).collect(), code))
+    let ancestors = if ancestry { ancestors(engine) } else { HashMap::new() };
+    let mut meaning: HashMap<&str, Option<Digest>> = HashMap::new();
+    let mut out = Vec::with_capacity(containers.len());
+    for container in &containers {
+        let image = &container.record.image;
+        let now = meaning.entry(&image.name).or_insert_with(|| engine.image(&image.name).ok().map(|i| i.id));
+        let moved = now.is_some_and(|id| id != image.id);
+        let names = ancestors.get(&image.id).cloned().unwrap_or_default();
+        out.push(view::container_item(container, names, moved));
+    }
+    Ok((out, code))
 }
 
 /// For every image, the names and ids of the images that it is or is built on. An unreadable image has none.
-fn ancestors(engine: &Engine) -> HashMap<String, Vec<String>> {
+fn ancestors(engine: &Engine) -> HashMap<Digest, Vec<String>> {
     let images = engine.images().unwrap_or_default();
     let mut out = HashMap::new();
     for image in &images {
@@ -83,7 +91,7 @@ fn ancestors(engine: &Engine) -> HashMap<String, Vec<String>> {
         let names = below.flat_map(|i| {
             std::iter::once(i.id.to_string()).chain(i.references.iter().map(dhow_types::Reference::familiar))
         });
-        out.insert(image.id.to_string(), names.collect());
+        out.insert(image.id, names.collect());
     }
     out
 }

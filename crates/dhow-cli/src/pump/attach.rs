@@ -1,6 +1,6 @@
 //! The foreground of `run`, `start -a` and `attach`: frames to and from the container's monitor.
 
-use super::{ENDING, SIGWINCH, read_some, size, write_all};
+use super::{ENDING, SIGPIPE, SIGWINCH, read_some, size, write_all};
 use crate::error::CliError;
 use dhow_docker::detach::Matcher;
 use dhow_engine::{Client, Frame};
@@ -119,6 +119,8 @@ impl Loop<'_> {
                 if let (true, Some((rows, cols))) = (self.attached.tty, size()) {
                     Frame::Resize { rows, cols }.encode(&mut self.out);
                 }
+            } else if number == SIGPIPE {
+                // Whoever wrote has seen the error.
             } else if self.attached.forward {
                 Frame::Signal(number).encode(&mut self.out);
             } else if ENDING.contains(&number) {

@@ -1,6 +1,6 @@
 //! The foreground of `exec`: the process is a child, its streams are pipes or a pseudo terminal.
 
-use super::{ENDING, SIGWINCH, read_some, size, write_all};
+use super::{ENDING, SIGPIPE, SIGWINCH, read_some, size, write_all};
 use crate::error::CliError;
 use dhow_docker::detach::Matcher;
 use dhow_runtime::Launched;
@@ -143,6 +143,9 @@ impl Loop<'_> {
                     // The process may be gone already.
                     let _ = dhow_sys::tty::set_size(pty.as_fd(), rows, cols);
                 }
+                continue;
+            }
+            if number == SIGPIPE {
                 continue;
             }
             match process::signal(self.pidfd.as_fd(), number) {

@@ -21,9 +21,12 @@ const SIGWINCH: i32 = 28;
 /// Stops at the keyboard, passed on only while they would not stop this process's own job.
 const SIGTSTP: i32 = 20;
 
+/// Comes with writing to a process that has closed its input, which is no reason to end.
+const SIGPIPE: i32 = 13;
+
 /// Takes the signals of a foreground command from here on.
 pub(crate) fn take_signals(forward: bool) -> std::io::Result<SignalFd> {
-    let mut signals = vec![SIGWINCH];
+    let mut signals = vec![SIGWINCH, SIGPIPE];
     if forward {
         signals.extend(FORWARDED);
         signals.push(SIGTSTP);
@@ -55,6 +58,11 @@ fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
         match rustix::io::write(&fd, bytes) {
             Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
             Err(Errno::INTR) => {}
+            // Nobody reads any more: end as any program in a pipeline does.
+            Err(Errno::PIPE) => {
+                restore();
+                dhow_sys::signals::die_of(SIGPIPE)
+            }
             Err(Errno::AGAIN) => {
                 let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
                 match poll(&mut fds, None) {

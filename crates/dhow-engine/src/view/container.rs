@@ -10,16 +10,10 @@ use dhow_types::{Digest, Timestamp};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// A container as lists see it. `ancestors` are references and ids that its image has now.
-pub fn container_item(container: &Container, ancestors: Vec<String>) -> ContainerItem {
+/// A container as lists see it. `ancestors` are references and ids that its image has now (needed for the filter of that
+/// name alone); `moved` says that the image's name means another image now, so that only the id does not mislead.
+pub fn container_item(container: &Container, ancestors: Vec<String>, moved: bool) -> ContainerItem {
     let (record, state) = (&container.record, &container.state);
-    // A name that meanwhile means another image would mislead: Docker shows the id then. Names are only known to have
-    // moved when the image is.
-    let moved = !ancestors.is_empty()
-        && record.image.name.parse::<dhow_types::Reference>().is_ok_and(|r| {
-            let name = r.with_default_tag().familiar();
-            !ancestors.contains(&name)
-        });
     let image = if moved { record.image.id.to_string() } else { record.image.name.clone() };
     ContainerItem {
         id: record.id.clone(),
