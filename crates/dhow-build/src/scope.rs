@@ -22,9 +22,15 @@ pub(crate) const PROXY_ARGS: [&str; 10] = [
     "all_proxy",
 ];
 
-/// Build arguments that speak to the builder itself.
+/// Build argument that sets the host name of `RUN`.
+pub(crate) const HOSTNAME_ARG: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+/// Build argument that sets the latest time stamp.
+pub(crate) const EPOCH_ARG: &str = "SOURCE_DATE_EPOCH";
+
+/// Build arguments that speak to the builder itself. Others of BuildKit's have no effect here and are reported like any
+/// that nobody uses.
 fn is_reserved(name: &str) -> bool {
-    name.starts_with("BUILDKIT_") || name == "SOURCE_DATE_EPOCH" || PROXY_ARGS.contains(&name)
+    name == HOSTNAME_ARG || name == EPOCH_ARG || PROXY_ARGS.contains(&name)
 }
 
 /// Arguments outside of stages, and what the caller gave.
@@ -83,7 +89,8 @@ impl Globals {
         Ok(globals)
     }
 
-    fn given(&self, name: &str) -> Option<&str> {
+    /// A build argument as the caller gave it.
+    pub(crate) fn given(&self, name: &str) -> Option<&str> {
         get(&self.given, name)
     }
 

@@ -16,7 +16,7 @@ use crate::error::BuildError;
 use crate::options::BuildOptions;
 use crate::output::{BuildEvent, BuildOutput};
 use crate::plan::{self, PlannedStage, at};
-use crate::scope::Globals;
+use crate::scope::{EPOCH_ARG, Globals};
 use dhow_dockerfile::{Command, Dockerfile};
 use dhow_types::{Digest, Timestamp};
 use stage::StageState;
@@ -75,6 +75,7 @@ fn try_build(
         let text = format!("{}: {} (line {})", warning.rule, warning.message, warning.line);
         output.event(&BuildEvent::Warning { line: warning.line, text: &text });
     }
+    let options = &with_epoch(options)?;
     let globals = Globals::new(file.directives.escape, &file.global_args, options)?;
     warn_unused(&file, &globals, output);
     let plan = plan::plan(&file, options, &globals, backend)?;
@@ -99,6 +100,17 @@ fn try_build(
     let image = builder.finish(state)?;
     builder.output.event(&BuildEvent::Done { image });
     Ok(Built { image, all_cached: builder.all_cached })
+}
+
+/// `--build-arg SOURCE_DATE_EPOCH=N` is as good as the option.
+fn with_epoch(options: &BuildOptions) -> Result<BuildOptions, BuildError> {
+    let mut options = options.clone();
+    let given = options.build_args.iter().rev().find(|(name, _)| name == EPOCH_ARG);
+    if let (None, Some((_, value))) = (options.source_date_epoch, given) {
+        let bad = |_| BuildError::Invalid(format!("invalid {EPOCH_ARG} {value:?}: expected seconds since 1970"));
+        options.source_date_epoch = Some(value.parse().map_err(bad)?);
+    }
+    Ok(options)
 }
 
 fn warn_unused(file: &Dockerfile, globals: &Globals, output: &mut dyn BuildOutput) {

@@ -10,11 +10,11 @@ use crate::history;
 use crate::key::KeyBuilder;
 use crate::output::BuildEvent;
 use crate::plan::PlannedStep;
-use crate::scope::set_env;
+use crate::scope::{HOSTNAME_ARG, set_env};
 use dhow_dockerfile::{CommandLine, Heredoc, Run, RunNetwork};
 use dhow_types::Digest;
 
-/// Host name of every command; a fixed one keeps results the same.
+/// Host name of every command unless the caller gives one; a fixed one keeps results the same.
 const HOSTNAME: &str = "buildkitsandbox";
 /// Where a script given as a here-document is found.
 const SCRIPTS: &str = "/dev/pipes";
@@ -34,7 +34,7 @@ impl Builder<'_> {
             env: environment(state),
             cwd: state.workdir().to_owned(),
             user: state.config.config.user.clone(),
-            hostname: HOSTNAME.to_owned(),
+            hostname: self.globals.given(HOSTNAME_ARG).unwrap_or(HOSTNAME).to_owned(),
             network: run.network,
             build_network: self.options.network.clone(),
             files,

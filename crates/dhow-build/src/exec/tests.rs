@@ -488,6 +488,15 @@ fn source_date_epoch_fixes_every_time() {
     let one = run_build(&fake, None, "FROM base\nRUN x\nCMD y", &options).0.unwrap();
     let two = run_build(&fake, None, "FROM base\nRUN x\nCMD y", &options).0.unwrap();
     assert_eq!(one.image, two.image);
+    let by_arg = BuildOptions {
+        build_args: vec![("SOURCE_DATE_EPOCH".into(), "0".into()), ("BUILDKIT_SANDBOX_HOSTNAME".into(), "h".into())],
+        no_cache: true,
+        ..BuildOptions::default()
+    };
+    let (three, log) = run_build(&fake, None, "FROM base\nRUN x\nCMD y", &by_arg);
+    assert_eq!(three.unwrap().image, one.image);
+    assert!(!log.0.iter().any(|l| l.starts_with("warning")), "{:?}", log.0);
+    assert_eq!(fake.runs.borrow().last().unwrap().hostname, "h");
     let image = fake.result();
     assert_eq!(image.created.as_deref(), Some("1970-01-01T00:00:00Z"));
     assert!(image.history.iter().all(|h| h.created == image.created));
