@@ -11,44 +11,29 @@ use std::path::Path;
 /// Longest record that is read, in bytes.
 const MAX_RECORD: u64 = 16 << 20;
 
-/// Whether a write must survive a power cut when it returns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// Atomic against crashes of processes; a power cut may undo it.
-    Process,
-    /// Also durable.
-    Power,
-}
-
-/// Replaces a file atomically (rename(2)).
-pub(crate) fn replace(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), EngineError> {
+/// Replaces a file atomically (rename(2)). A power cut may undo it, but not leave a part: what must survive one is synced
+/// afterwards, by [`Engine::sync_container`](crate::Engine::sync_container), when nobody waits.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
     let write = || -> io::Result<()> {
         let dir = path.parent().unwrap_or(Path::new("."));
         // The process id keeps two writers of one file apart where no lock does.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = dir.join(format!(".{name}.{}", std::process::id()));
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        let result = file.write_all(bytes).and_then(|()| match durability {
-            Durability::Power => file.sync_all(),
-            Durability::Process => Ok(()),
-        });
-        if let Err(e) = result.and_then(|()| fs::rename(&temporary, path)) {
+        if let Err(e) = file.write_all(bytes).and_then(|()| fs::rename(&temporary, path)) {
             let _ = fs::remove_file(&temporary);
             return Err(e);
         }
-        match durability {
-            Durability::Power => File::open(dir)?.sync_all(),
-            Durability::Process => Ok(()),
-        }
+        Ok(())
     };
     write().map_err(EngineError::state("write", path))
 }
 
 /// Replaces a file by a record.
-pub(crate) fn write_record<T: Serialize>(path: &Path, record: &T, durability: Durability) -> Result<(), EngineError> {
+pub(crate) fn write_record<T: Serialize>(path: &Path, record: &T) -> Result<(), EngineError> {
     let bytes =
         serde_json::to_vec(record).map_err(|e| EngineError::Record { path: path.to_owned(), reason: e.to_string() })?;
-    replace(path, &bytes, durability)
+    replace(path, &bytes)
 }
 
 /// Reads a record; `None` when there is none.
@@ -110,8 +95,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("r.json");
         assert!(read_record::<Vec<u32>>(&path).unwrap().is_none());
-        write_record(&path, &vec![1, 2], Durability::Process).unwrap();
-        write_record(&path, &vec![3], Durability::Power).unwrap();
+        write_record(&path, &vec![1, 2]).unwrap();
+        write_record(&path, &vec![3]).unwrap();
         assert_eq!(read_record::<Vec<u32>>(&path).unwrap(), Some(vec![3]));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "temporary files are left");
     }

@@ -147,7 +147,7 @@ impl Engine {
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return files::replace(&marker, boot.as_bytes(), files::Durability::Process);
+                return files::replace(&marker, boot.as_bytes());
             }
             Err(e) => return Err(EngineError::state("list", &dir)(e)),
         };
@@ -160,7 +160,7 @@ impl Engine {
                 let _ = self.heal_container(&id);
             }
         }
-        files::replace(&marker, boot.as_bytes(), files::Durability::Process)
+        files::replace(&marker, boot.as_bytes())
     }
 
     /// Makes a container's record survive a power cut.

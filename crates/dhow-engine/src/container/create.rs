@@ -1,10 +1,11 @@
 //! Creating a container: the merge of request and image (run-semantics, section 2), written as one atomic step.
 
 use super::record::{self, HostRecord, ImageUse, MountRecord, ProcessRecord, PublishRecord, Record, State, VERSION};
-use crate::files::{self, Durability};
+use crate::files;
 use crate::live::Live;
 use crate::paths::{CONFIG, STATE};
 use crate::{Engine, EngineError};
+use dhow_network::files::is_host_name;
 use dhow_oci::image::{ExecConfig, HealthConfig};
 use dhow_store::ImageRecord;
 use dhow_types::{
@@ -91,8 +92,8 @@ impl Engine {
             Some(name) => self.claim_name(name, &id)?,
             None => record.name = self.claim_random_name(&id)?,
         }
-        let written = files::write_record(&staging.join(CONFIG), record, Durability::Process)
-            .and_then(|()| files::write_record(&staging.join(STATE), &State::created(), Durability::Process))
+        let written = files::write_record(&staging.join(CONFIG), record)
+            .and_then(|()| files::write_record(&staging.join(STATE), &State::created()))
             .and_then(|()| {
                 let target = self.paths.container(&id);
                 fs::rename(staging, &target).map_err(EngineError::state("create", &target))
@@ -161,8 +162,12 @@ impl Engine {
             (None, NetworkMode::Container(target), _) => self.container(&self.find(target)?)?.record.hostname,
             _ => id.short().to_owned(),
         };
-        if hostname.len() > 64 || hostname.bytes().any(|c| c <= b' ' || c == 0x7f) {
+        if hostname.len() > 64 || !is_host_name(&hostname) {
             return Err(EngineError::Invalid(format!("invalid hostname: {hostname:?}")));
+        }
+        // A line break here would be a line of the container's /etc/hosts.
+        if let Some(bad) = spec.extra_hosts.iter().find(|h| !is_host_name(&h.name)) {
+            return Err(EngineError::Invalid(format!("bad format for add-host: {:?}", bad.name)));
         }
         Ok(Record {
             version: VERSION,

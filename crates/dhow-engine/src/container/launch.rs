@@ -238,14 +238,19 @@ fn write_host_files(engine: &Engine, record: &Record, dir: &Path, lease: Option<
         ipv6: true,
     };
     write("hosts", &dhow_network::files::hosts(&own))?;
+    write("resolv.conf", &resolver_config(record))
+}
+
+/// `/etc/resolv.conf` from the host's. A host whose file names only systemd-resolved's stub on loopback keeps the real
+/// servers in another one.
+fn resolver_config(record: &Record) -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let mut text = read("/etc/resolv.conf");
+    if dhow_network::files::uses_resolved_stub(&text) {
+        text = read("/run/systemd/resolve/resolv.conf");
+    }
     let host = &record.host;
-    let resolv = dhow_network::files::resolv_conf(
-        &host_file("/etc/resolv.conf"),
-        &host.dns,
-        &host.dns_search,
-        &host.dns_options,
-    );
-    write("resolv.conf", &resolv)
+    dhow_network::files::resolv_conf(&text, &host.dns, &host.dns_search, &host.dns_options)
 }
 
 impl Engine {

@@ -162,7 +162,8 @@ fn options(words: &[&str]) -> Vec<String> {
 }
 
 fn mount(m: &MountRecord) -> Mount {
-    let access = if m.read_only { "ro" } else { "rw" };
+    // `rro`: what is mounted below a read-only bind is read-only too.
+    let access = if m.read_only { "rro" } else { "rw" };
     match m.kind.as_str() {
         "tmpfs" => {
             let mut words = options(&["nosuid", "nodev", "noexec"]);

@@ -2,7 +2,7 @@
 
 use super::record::{Record, State, VERSION};
 use super::{Container, Status};
-use crate::files::{self, Durability};
+use crate::files;
 use crate::paths::{CONFIG, STATE};
 use crate::{Engine, EngineError};
 use dhow_sys::lock::FileLock;
@@ -25,12 +25,12 @@ pub(crate) struct Guard<'e> {
 impl Guard<'_> {
     /// Writes the state back.
     pub(crate) fn save_state(&self) -> Result<(), EngineError> {
-        files::write_record(&self.engine.paths.container(&self.id).join(STATE), &self.state, Durability::Process)
+        files::write_record(&self.engine.paths.container(&self.id).join(STATE), &self.state)
     }
 
     /// Writes the record back.
     pub(crate) fn save_record(&self) -> Result<(), EngineError> {
-        files::write_record(&self.engine.paths.container(&self.id).join(CONFIG), &self.record, Durability::Process)
+        files::write_record(&self.engine.paths.container(&self.id).join(CONFIG), &self.record)
     }
 }
 
