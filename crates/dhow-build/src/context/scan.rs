@@ -78,11 +78,17 @@ impl Found {
         if !self.is_directory() {
             return !patterns.excludes(&String::from_utf8_lossy(&self.name));
         }
+        self.keep(|path| !patterns.excludes(path));
+        true
+    }
+
+    /// Keeps the entries that a function wants, and the directories that lead to them.
+    fn keep(&mut self, wanted: impl Fn(&str) -> bool) {
         // From the end: what is below a directory comes first, and keeps the directory if it stays.
         let mut parents: HashSet<Vec<u8>> = HashSet::from([Vec::new()]);
         let mut kept: Vec<Entry> = Vec::with_capacity(self.entries.len());
         for entry in self.entries.drain(..).rev() {
-            if parents.contains(&entry.path) || !patterns.excludes(&String::from_utf8_lossy(&entry.path)) {
+            if parents.contains(&entry.path) || wanted(&String::from_utf8_lossy(&entry.path)) {
                 let parent = entry.path.iter().rposition(|b| *b == b'/').map_or(&b""[..], |at| &entry.path[..at]);
                 parents.insert(parent.to_vec());
                 kept.push(entry);
@@ -90,7 +96,6 @@ impl Found {
         }
         kept.reverse();
         self.entries = kept;
-        true
     }
 
     /// Adds everything that the copy depends on: path, type, mode, owner, size, link target, attributes and data, but no
@@ -152,7 +157,7 @@ impl SourceTree<'_> {
         };
         if base_is_all {
             let name = base.rsplit(|b| *b == b'/').next().unwrap_or_default().to_vec();
-            return match self.collect(&found, name)? {
+            return match self.collect(&found, name, None)? {
                 Some(found) => Ok(vec![found]),
                 None => Err(missing(word, true)),
             };
@@ -165,9 +170,35 @@ impl SourceTree<'_> {
             // A matched link is followed like a named one.
             let target = resolve(self.root, &path).map_err(|e| io_error(&path, e))?;
             let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default().to_vec();
-            list.extend(self.collect(&target, name)?);
+            list.extend(self.collect(&target, name, None)?);
         }
         Ok(list)
+    }
+
+    /// What `COPY --parents` names: everything that matches, with the directories that lead to it from the root or from
+    /// `/./` in the word. The pattern may have `**`.
+    pub(crate) fn find_with_parents(&self, word: &str) -> Result<Option<Found>, BuildError> {
+        let (base, pattern) = word.split_once("/./").unwrap_or(("", word));
+        let (base, pattern) = (clean(base), clean(pattern));
+        let include = IgnoreList::from_patterns([pattern.as_str()]).map_err(|e| BuildError::Invalid(e.to_string()))?;
+        let at = match resolve(self.root, base.as_bytes()) {
+            Ok(at) if at.file_type() == FileType::Directory => at,
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(missing(word, false)),
+            Err(e) => return Err(io_error(base.as_bytes(), e)),
+        };
+        let all = pattern.is_empty();
+        let found = self.collect(&at, Vec::new(), Some(&include).filter(|_| !all))?;
+        let found = found.map(|mut found| {
+            if !all {
+                found.keep(|path| include.excludes(path));
+            }
+            found
+        });
+        match found {
+            Some(found) if found.entries.len() > 1 || all => Ok(Some(found)),
+            _ if glob::has_wildcards(&pattern) => Ok(None),
+            _ => Err(missing(word, false)),
+        }
     }
 
     /// What a path names, with no regard to wildcards.
@@ -214,13 +245,14 @@ impl SourceTree<'_> {
     }
 
     /// The object with everything below it; `None` when the ignore rules hide all of it.
-    fn collect(&self, at: &Resolved, name: Vec<u8>) -> Result<Option<Found>, BuildError> {
+    fn collect(&self, at: &Resolved, name: Vec<u8>, include: Option<&IgnoreList>) -> Result<Option<Found>, BuildError> {
         let path = at.path();
         if self.hidden(&path) {
             return Ok(None);
         }
         let parent = at.parent().unwrap_or(self.root);
-        let mut walk = Walk { tree: self, base: path.len() + usize::from(!path.is_empty()), entries: Vec::new() };
+        let mut walk =
+            Walk { tree: self, base: path.len() + usize::from(!path.is_empty()), entries: Vec::new(), include };
         let mut parents = ParentMatch::default();
         let mut excluded = false;
         for (i, _) in path.iter().enumerate().filter(|(_, b)| **b == b'/').chain([(path.len(), &0)]) {
@@ -277,6 +309,8 @@ struct Walk<'w, 'a> {
     tree: &'w SourceTree<'a>,
     /// Length of the prefix that paths lose.
     base: usize,
+    /// Only what these match is looked at closely.
+    include: Option<&'w IgnoreList>,
     entries: Vec<Entry>,
 }
 
@@ -296,7 +330,11 @@ impl Walk<'_, '_> {
         if file_type == FileType::Directory {
             return self.directory(parent, name, path, excluded, matched, depth);
         }
-        if excluded {
+        let unwanted = |include: &IgnoreList| {
+            let below = path.get(self.base..).unwrap_or_default();
+            !include.excludes(&String::from_utf8_lossy(below))
+        };
+        if excluded || self.include.is_some_and(unwanted) {
             return Ok(());
         }
         let (kind, stat) = match file_type {

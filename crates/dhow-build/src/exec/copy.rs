@@ -35,6 +35,8 @@ struct Job {
     /// The layer does not depend on what lies below it: links there are not followed, and directories on the way are part
     /// of it.
     link: bool,
+    /// Sources keep their directories.
+    parents: bool,
     /// `created_by` of the history entry.
     created_by: String,
 }
@@ -54,10 +56,11 @@ impl Builder<'_> {
         from: Option<&CopyFrom>,
         line: u32,
     ) -> Result<(), BuildError> {
+        let mut job = self.job(state, "COPY", &copy.files, line)?;
         if copy.parents {
-            return Err(BuildError::Unsupported("COPY --parents".to_owned()));
+            job.parents = true;
+            job.created_by = job.created_by.replacen("COPY", "COPY --parents", 1);
         }
-        let job = self.job(state, "COPY", &copy.files, line)?;
         match from {
             None => self.copy_context(state, &job),
             Some(CopyFrom::Image(image)) => {
@@ -130,6 +133,7 @@ impl Builder<'_> {
             owner,
             mode: chmod.as_deref().map(mode::parse).transpose()?,
             unpack: false,
+            parents: false,
             exclude: IgnoreList::from_patterns(exclude.iter().map(String::as_str))
                 .map_err(|e| BuildError::Invalid(format!("{name} --exclude: {e}")))?,
             // With a mode to set, the layer is made in place (as BuildKit does it).
@@ -143,7 +147,7 @@ impl Builder<'_> {
         let mut key = KeyBuilder::new(kind);
         key.digests(job.base(state));
         key.text(&job.destination);
-        key.text(&format!("{:?} {:?} {}", job.owner, job.mode, job.unpack));
+        key.text(&format!("{:?} {:?} {} {}", job.owner, job.mode, job.unpack, job.parents));
         key.number(job.inline.len() as u64);
         for file in &job.inline {
             key.text(&file.name);
@@ -325,7 +329,11 @@ fn created_by(
 fn find_all(tree: &SourceTree<'_>, job: &Job) -> Result<Vec<Found>, BuildError> {
     let mut all = Vec::new();
     for word in &job.words {
-        all.extend(tree.find(word)?);
+        if job.parents {
+            all.extend(tree.find_with_parents(word)?);
+        } else {
+            all.extend(tree.find(word)?);
+        }
     }
     if !job.exclude.is_empty() {
         all.retain_mut(|found| found.exclude(&job.exclude));

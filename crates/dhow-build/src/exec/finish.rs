@@ -5,7 +5,7 @@ use super::stage::StageState;
 use crate::backend::CachedStep;
 use crate::error::BuildError;
 use crate::key::KeyBuilder;
-use dhow_oci::image::ImageConfig;
+use dhow_oci::image::{ImageConfig, MAX_DOCUMENT};
 use dhow_types::{Digest, Timestamp};
 
 impl Builder<'_> {
@@ -24,6 +24,11 @@ impl Builder<'_> {
         }
         config.created = Some(created.to_string());
         let bytes = serde_json::to_vec(&config).map_err(BuildError::Config)?;
+        if bytes.len() as u64 > MAX_DOCUMENT {
+            let size = bytes.len();
+            let text = format!("the image config would have {size} bytes, more than the {MAX_DOCUMENT} that are read");
+            return Err(BuildError::Invalid(text));
+        }
         Ok(self.backend.put_image(&bytes, &layers, &self.options.tags)?)
     }
 

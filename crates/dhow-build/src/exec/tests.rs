@@ -419,7 +419,6 @@ fn unsupported_things_say_so() {
         ("RUN --mount=type=ssh y", "RUN --mount=type=ssh is not supported"),
         ("RUN --mount=type=cache,target=/x,from=base z", "RUN --mount=type=cache with from or source is not supported"),
         ("RUN --security=insecure y", "RUN --security=insecure is not supported"),
-        ("COPY --parents a b", "COPY --parents is not supported"),
         ("ADD https://example.com/x /", "ADD of a URL (https://example.com/x) is not supported"),
         ("ADD git@github.com:a/b.git /", "ADD of a git repository (git@github.com:a/b.git) is not supported"),
         ("ADD --checksum=sha256:x a /", "ADD --checksum is not supported"),
@@ -479,6 +478,15 @@ fn here_documents_of_run() {
     assert_eq!(runs[1].argv, ["/bin/sh", "-c", "/dev/pipes/S"]);
     assert_eq!((runs[1].files[0].path.as_str(), runs[1].files[0].mode), ("/dev/pipes/S", 0o755));
     assert_eq!(runs[2].argv[2], "cat <<X >/y\n$A\nX");
+}
+
+#[test]
+fn configs_that_nobody_could_read_again_are_refused() {
+    let fake = Fake::new();
+    let file = format!("FROM base\n{}", "EXPOSE 1-65535/tcp\n".repeat(8));
+    let text = run_build(&fake, None, &file, &BuildOptions::default()).0.unwrap_err();
+    assert!(text.starts_with("the image config would have"), "{text}");
+    assert!(fake.stored.borrow().is_none());
 }
 
 #[test]
@@ -558,6 +566,13 @@ fn root_copy_destinations() {
         tree("COPY --exclude=* --exclude=!sub/x src /d"),
         ["d 755 0:0 /", "d/sub 750 0:0 /", "d/sub/x 640 0:0 \"X\""]
     );
+    assert_eq!(
+        tree("COPY --parents src/sub/x a /p/"),
+        ["p 755 0:0 /", "p/a 640 0:0 \"A\"", "p/src 750 0:0 /", "p/src/sub 750 0:0 /", "p/src/sub/x 640 0:0 \"X\""]
+    );
+    assert_eq!(tree("COPY --parents src/./sub/x /p"), ["p 755 0:0 /", "p/sub 750 0:0 /", "p/sub/x 640 0:0 \"X\""]);
+    assert_eq!(tree("COPY --parents **/x /p/").last().map(String::as_str), Some("p/src/sub/x 640 0:0 \"X\""));
+    assert_eq!(tree("COPY --parents **/none /p/"), Vec::<String>::new());
     assert_eq!(tree("COPY --exclude=b [ab] /d/"), ["d 755 0:0 /", "d/a 640 0:0 \"A\""]);
     assert_eq!(tree("ADD x.tar /d"), ["d 755 0:0 /", "d/extracted 644 0:0 \"\""]);
     assert_eq!(tree("ADD --unpack=false x.tar /d"), ["d 640 0:0 \"TAR!\""]);
@@ -573,6 +588,7 @@ fn root_copy_errors() {
     assert!(error("COPY a /f\nCOPY src /f").ends_with("cannot copy to non-directory: /f"));
     assert!(error("COPY src /d\nCOPY a /d/sub\nCOPY src/sub /d\nCOPY src /e\nCOPY a /e/main/").contains("/e/main"));
     assert!(error("COPY nope /x").contains("\"/nope\": not found"));
+    assert!(error("COPY --parents src/nope /x").contains("not found"));
     assert!(error("COPY --chown=nobody a /x").contains("unable to find user \"nobody\""));
     assert!(error("COPY --chmod=999 a /x").contains("invalid chmod parameter: '999'"));
     let text = run_build(&Fake::new(), None, "FROM scratch\nCOPY a /x", &BuildOptions::default()).0.unwrap_err();
