@@ -31,4 +31,6 @@ pub fn build() -> &'static str {
 }
 
 #[cfg(test)]
-mod tests;
+mod compat_tests;
+#[cfg(test)]
+mod text_tests;

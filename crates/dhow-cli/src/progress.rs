@@ -22,6 +22,7 @@ pub(crate) struct Lines {
     target: Target,
     terminal: bool,
     width: usize,
+    height: usize,
     state: Mutex<State>,
 }
 
@@ -50,8 +51,9 @@ impl Lines {
             Target::Stderr => terminal(rustix::stdio::stderr()),
             Target::Nowhere => (false, None),
         };
-        let width = size.map_or(80, usize::from).max(20);
-        Self { target, terminal, width, state: Mutex::new(State::default()) }
+        let (height, width) = size.unwrap_or((24, 80));
+        let (height, width) = (usize::from(height), usize::from(width).max(20));
+        Self { target, terminal, width, height, state: Mutex::new(State::default()) }
     }
 
     fn write(&self, text: &str) {
@@ -71,8 +73,10 @@ impl Lines {
         });
         let drawn = state.drawn;
         let Some(layer) = state.layers.get_mut(at) else { return };
-        let same = layer.status == status;
-        if same && (!self.terminal || layer.shown.is_some_and(|t| t.elapsed() < REDRAW) && current != total) {
+        // Download and extraction of a layer go on at the same time and tell of themselves in turn.
+        let same = layer.status == status || (moves(layer.status) && moves(status));
+        let fresh = layer.shown.is_some_and(|t| t.elapsed() < REDRAW);
+        if same && (!self.terminal || fresh && current != total) {
             return;
         }
         layer.status = status;
@@ -80,25 +84,36 @@ impl Lines {
         let id = terminal_safe(id);
         if !self.terminal {
             // Numbers are for people who watch.
-            if !matches!(status, "Downloading" | "Extracting" | "Pushing") {
+            if !moves(status) {
                 self.write(&format!("{id}: {status}\n"));
             }
             return;
         }
-        let text = format!("{id}: {status} {}", bar(current, total));
+        let bar = if moves(status) { bar(current, total) } else { String::new() };
+        let text = format!("{id}: {status} {bar}");
         let text: String = text.trim_end().chars().take(self.width - 1).collect();
         if known.is_none() {
             state.drawn += 1;
             self.write(&format!("\x1b[2K\r{text}\n"));
         } else {
             let up = drawn - layer.line;
+            // A line that has left the screen can't be reached any more.
+            if up >= self.height {
+                return;
+            }
             self.write(&format!("\x1b[{up}A\x1b[2K\r{text}\x1b[{up}B\r"));
         }
     }
 }
 
-fn terminal(fd: std::os::fd::BorrowedFd<'_>) -> (bool, Option<u16>) {
-    (rustix::termios::isatty(fd), dhow_sys::tty::size(fd).ok().map(|(_, columns)| columns).filter(|c| *c > 0))
+fn terminal(fd: std::os::fd::BorrowedFd<'_>) -> (bool, Option<(u16, u16)>) {
+    let size = dhow_sys::tty::size(fd).ok().filter(|(rows, columns)| *rows > 0 && *columns > 0);
+    (rustix::termios::isatty(fd), size)
+}
+
+/// Whether a status is one with a bar.
+fn moves(status: &str) -> bool {
+    matches!(status, "Downloading" | "Extracting" | "Pushing")
 }
 
 /// `[==>      ]  1.2MB/3.4MB`
