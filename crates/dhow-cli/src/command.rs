@@ -27,6 +27,8 @@ pub(crate) struct Command {
     pub(crate) runs_container: bool,
     /// Launches processes from this one, so it must run from a read-only clone of the program (CVE-2019-5736).
     pub(crate) sealed: bool,
+    /// Somebody waits for its first byte: it leaves what killed commands left to a later one.
+    pub(crate) hot: bool,
     /// The work.
     pub(crate) run: fn(&Globals, &Matches) -> Result<i32, CliError>,
 }
@@ -49,6 +51,7 @@ impl Command {
             args: (0, Some(0)),
             runs_container: false,
             sealed: false,
+            hot: false,
             run,
         }
     }

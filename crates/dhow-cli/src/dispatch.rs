@@ -78,7 +78,8 @@ fn run(command: &Command, globals: &flags::Matches, args: Vec<String>) -> Result
         let hint = "dhow must be able to mount a clone of its own file: run it as root, from a local file system";
         return Err(CliError::io("cannot run from a read-only clone of this program")(error).with_hint(hint));
     }
-    (command.run)(&Globals::new(globals)?, &matches)
+    let globals = Globals { heals: !command.hot, ..Globals::new(globals)? };
+    (command.run)(&globals, &matches)
 }
 
 fn print(text: &str) -> i32 {

@@ -5,7 +5,7 @@ use crate::credentials::FileCredentials;
 use crate::error::CliError;
 use crate::flags::{Flag, Matches, Tables};
 use dhow_engine::{Engine, EngineConfig};
-use dhow_types::ErrorKind;
+use dhow_types::{ErrorKind, report};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ pub(crate) struct Globals {
     pub(crate) run_root: PathBuf,
     /// Directory of `config.json`.
     pub(crate) config_dir: PathBuf,
+    /// Opening the engine first finishes or undoes what killed commands left.
+    pub(crate) heals: bool,
 }
 
 /// A variable that is set and not empty.
@@ -78,6 +80,7 @@ impl Globals {
             root: absolute(place("root", "DHOW_ROOT", "/var/lib/dhow"))?,
             run_root: absolute(place("run-root", "DHOW_RUN", dhow_engine::DEFAULT_RUN_ROOT))?,
             config_dir: place("config", "DOCKER_CONFIG", &format!("{home}/.docker")),
+            heals: false,
         };
         Ok(globals)
     }
@@ -86,12 +89,22 @@ impl Globals {
     pub(crate) fn engine(&self) -> Result<Engine, CliError> {
         let credentials = Arc::new(FileCredentials::new(self.config_path()));
         let registry = crate::registries::load()?;
-        Ok(Engine::open(EngineConfig {
+        let engine = Engine::open(EngineConfig {
             root: self.root.clone(),
             run_root: self.run_root.clone(),
             registry,
             credentials,
-        })?)
+        })?;
+        if self.heals
+            && let Err(error) = engine.heal()
+        {
+            // What the command is for may still work.
+            crate::commands::warn(&[format!(
+                "what an interrupted command left is not cleaned up yet: {}",
+                report(&error)
+            )]);
+        }
+        Ok(engine)
     }
 
     /// Path of `config.json`.

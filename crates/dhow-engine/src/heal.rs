@@ -7,10 +7,9 @@ use crate::container::{Guard, Status};
 use crate::live::Live;
 use crate::{Engine, EngineError, files};
 use dhow_runtime::cgroup::Cgroup;
-use dhow_types::{ContainerId, PortSpec, Timestamp};
+use dhow_types::{ContainerId, Timestamp};
 use std::fs::{self, File};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};
 
 /// Commands on the hot path heal at most this often, and only when nobody waits for them.
@@ -109,25 +108,12 @@ impl Engine {
         let _ = files::remove_tree(&self.paths.runtime(id));
     }
 
-    /// Restores the firewall's map of published ports if somebody flushed it.
+    /// Restores bridge, rules and published ports if somebody took them away, as far as this engine ever made them.
     fn heal_network(&self) -> Result<(), EngineError> {
-        let mut live: Vec<(Ipv4Addr, Vec<(Option<IpAddr>, u16, PortSpec)>)> = Vec::new();
-        for id in self.live_ids()? {
-            let Ok(container) = self.container(&id) else { continue };
-            let Some(network) = container.state.network.filter(|_| container.state.status.is_alive()) else { continue };
-            let ports = network
-                .ports
-                .iter()
-                .filter_map(|p| Some((p.host_ip, p.host_port, crate::record::parse_port(&p.container)?)))
-                .collect();
-            live.push((network.address, ports));
-        }
-        if live.is_empty() && !self.paths.run().join("net").exists() {
+        if !self.paths.run().join("net").exists() {
             return Ok(());
         }
-        let bridge = self.bridge()?;
-        bridge.ensure()?;
-        Ok(bridge.sync_published(&live)?)
+        Ok(self.bridge()?.ensure()?)
     }
 
     /// The first command of a boot looks at every container once: what the last boot left running has ended with it.

@@ -18,6 +18,7 @@ pub(crate) static COMMAND: Command = Command {
         Flag::switch("sig-proxy", '\0', "Proxy all received signals to the process (default true)"),
     ]],
     args: (1, Some(1)),
+    hot: true,
     ..Command::new("attach", &["container attach"], run)
 };
 

@@ -34,6 +34,7 @@ pub(crate) static COMMAND: Command = Command {
     interspersed: false,
     args: (2, None),
     sealed: true,
+    hot: true,
     ..Command::new("exec", &["container exec"], run)
 };
 

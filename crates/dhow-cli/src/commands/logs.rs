@@ -33,6 +33,7 @@ pub(crate) static COMMAND: Command = Command {
         Flag::value("until", '\0', "string", "Show logs before a timestamp or relative time"),
     ]],
     args: (1, Some(1)),
+    hot: true,
     ..Command::new("logs", &["container logs"], run)
 };
 

@@ -117,7 +117,7 @@ fn take_signals(forward: bool) -> Result<SignalFd, CliError> {
     pump::take_signals(forward).map_err(CliError::io("cannot take signals"))
 }
 
-fn warn(warnings: &[String]) {
+pub(crate) fn warn(warnings: &[String]) {
     for warning in warnings {
         say(&format!("WARNING: {warning}\n"));
     }

@@ -28,6 +28,7 @@ pub(crate) static COMMAND: Command = Command {
     interspersed: false,
     args: (1, None),
     runs_container: true,
+    hot: true,
     ..Command::new("run", &["container run"], run)
 };
 

@@ -20,6 +20,7 @@ pub(crate) static COMMAND: Command = Command {
         Flag::switch("interactive", 'i', "Attach container's STDIN"),
     ]],
     args: (1, None),
+    hot: true,
     ..Command::new("start", &["container start"], run)
 };
 

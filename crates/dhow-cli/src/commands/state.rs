@@ -92,6 +92,7 @@ pub(crate) static WAIT: Command = Command {
     about: "Block until one or more containers stop, then print their exit codes",
     example: "dhow wait web",
     args: (1, None),
+    hot: true,
     ..Command::new("wait", &["container wait"], |globals, m| {
         let engine = globals.engine()?;
         each(&m.args, |name| Ok(Some(engine.wait(&engine.find(name)?)?.to_string())))
