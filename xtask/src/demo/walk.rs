@@ -137,7 +137,7 @@ fn enter_and_commit(tour: &mut Tour, id: &str) -> Result {
         "commit makes an image of the container's changes. A mounted directory is not part of the container's files.",
     );
     tour.dhow(&["commit", id, "ayou/helloworld:v2"])?;
-    let list = tour.dhow(&["run", "--rm", "ayou/helloworld:v2", "sh", "-c", "ls; ls shared"])?;
+    let list = tour.dhow(&["run", "--rm", "ayou/helloworld:v2", "sh", "-c", "ls; ls shared; true"])?;
     tour.shows(list.text.contains("test.txt"), "test.txt is in the new image")?;
     tour.shows(!list.text.contains("host.txt"), "the host's file is not")?;
     Ok(())

@@ -96,13 +96,10 @@ fn one(name: &str, outcome: Result) -> Result<Tally> {
     Ok(tally)
 }
 
-/// The binary to test: built once a run, unless `DHOW_BIN` names one.
+/// The binary to test, built once a run.
 fn binary_under_test(run: &mut Run) -> Result<PathBuf> {
     if run.binary.is_none() {
-        run.binary = Some(match std::env::var_os("DHOW_BIN") {
-            Some(path) => path.into(),
-            None => binary::release()?,
-        });
+        run.binary = Some(binary::release()?);
     }
     Ok(run.binary.clone().unwrap_or_default())
 }
