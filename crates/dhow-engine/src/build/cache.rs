@@ -63,9 +63,9 @@ impl StepCache {
         for (key, step) in fresh {
             let path = self.path(&key);
             let text = encode(&step);
-            if files::replace(&path, text.as_bytes(), files::Durability::Process).is_err() {
+            if files::replace(&path, text.as_bytes()).is_err() {
                 path.parent().map_or(Ok(()), files::make_dir)?;
-                files::replace(&path, text.as_bytes(), files::Durability::Process)?;
+                files::replace(&path, text.as_bytes())?;
             }
         }
         Ok(())
@@ -149,7 +149,7 @@ impl ContentMemory {
             known.retain(|key, _| used.contains(key));
         }
         folder(engine, "files")?;
-        files::replace(&self.path, &write(&known), files::Durability::Process)
+        files::replace(&self.path, &write(&known))
     }
 }
 
