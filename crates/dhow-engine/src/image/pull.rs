@@ -15,9 +15,11 @@ use dhow_registry::{Client, RegistryError};
 use dhow_store::{ImageRecord, Ingest, StagedLayer, Store, StoreError};
 use dhow_types::{Digest, Platform, Reference};
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -248,7 +250,9 @@ fn fetch_layers(
     }
     let done: Vec<&Wanted> = missing.iter().copied().collect();
     let workers = missing.len().min(PARALLEL);
+    let flusher = Flusher::new(store)?;
     let job = Job {
+        flusher: &flusher,
         store,
         client,
         reference,
@@ -258,14 +262,18 @@ fn fetch_layers(
         failure: Mutex::default(),
         stop: AtomicBool::new(false),
     };
-    thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| job.work());
-        }
+    let flushed = thread::scope(|scope| {
+        let flushing = scope.spawn(|| flusher.run());
+        let working: Vec<_> = (0..workers).map(|_| scope.spawn(|| job.work())).collect();
+        let results: Vec<_> = working.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        flusher.end();
+        let panic = results.into_iter().find_map(Result::err);
+        panic.map_or_else(|| flushing.join(), Err).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     if let Some(error) = take(job.failure) {
         return Err(error);
     }
+    flushed?;
     store.publish(take(job.staged))?;
     for layer in done {
         layer.event(progress, "Pull complete", layer.descriptor.size);
@@ -279,6 +287,7 @@ fn take<T>(mutex: Mutex<T>) -> T {
 
 /// What the workers share.
 struct Job<'a> {
+    flusher: &'a Flusher,
     store: &'a Store,
     client: &'a Client,
     reference: &'a Reference,
@@ -288,6 +297,62 @@ struct Job<'a> {
     failure: Mutex<Option<EngineError>>,
     /// A layer has failed: the others need not go on.
     stop: AtomicBool,
+}
+
+/// Bytes of files that are worth a flush of their own.
+const FLUSH_AT: u64 = 64 << 20;
+
+/// Sends finished layers to the disk while others are still unpacked, so that publishing, which has to wait for all of it,
+/// waits for the last only. Purely a head start: publishing does its own flush.
+struct Flusher {
+    root: File,
+    path: PathBuf,
+    state: Mutex<Flush>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Flush {
+    unflushed: u64,
+    ended: bool,
+}
+
+impl Flusher {
+    fn new(store: &Store) -> Result<Self, EngineError> {
+        let path = store.root().to_owned();
+        let root = File::open(&path).map_err(EngineError::state("open", &path))?;
+        Ok(Self { root, path, state: Mutex::default(), changed: Condvar::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Flush> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, bytes: u64) {
+        self.lock().unflushed += bytes;
+        self.changed.notify_all();
+    }
+
+    fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// A failure here has to count: the kernel reports a lost write only once (syncfs(2)), and publishing would not see it.
+    fn run(&self) -> Result<(), EngineError> {
+        loop {
+            let mut state = self.lock();
+            while !state.ended && state.unflushed < FLUSH_AT {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.ended {
+                return Ok(());
+            }
+            state.unflushed = 0;
+            drop(state);
+            rustix::fs::syncfs(&self.root).map_err(EngineError::errno("sync", &self.path))?;
+        }
+    }
 }
 
 /// Why a layer did not come.
@@ -312,7 +377,10 @@ impl Job<'_> {
                 return;
             }
             match self.fetch(layer) {
-                Ok(staged) => self.staged.lock().unwrap_or_else(PoisonError::into_inner).push(staged),
+                Ok(staged) => {
+                    self.flusher.add(staged.size());
+                    self.staged.lock().unwrap_or_else(PoisonError::into_inner).push(staged);
+                }
                 Err(Trouble::Stopped) => return,
                 Err(Trouble::Failed(error)) => {
                     self.stop.store(true, Ordering::Relaxed);
