@@ -51,7 +51,7 @@ pub fn history_items(engine: &Engine, image: &ImageRecord) -> Vec<HistoryItem> {
                 id: "<missing>".to_owned(),
                 created: step.created.as_deref().and_then(|t| t.parse().ok()),
                 created_by: step.created_by.clone().unwrap_or_default(),
-                size: layer.and_then(|d| engine.store().layer_tar_size(d).ok()).unwrap_or(0),
+                size: layer.and_then(|d| engine.store().layer_size(d).ok()).unwrap_or(0),
                 comment: step.comment.clone().unwrap_or_default(),
             }
         })

@@ -112,6 +112,11 @@ impl Store {
         if found == *diff { Ok(()) } else { Err(StoreError::Mismatch { what: "layer", expected: *diff, found }) }
     }
 
+    /// Bytes of a layer's regular files: what Docker shows as its size.
+    pub fn layer_size(&self, diff: &Digest) -> Result<u64, StoreError> {
+        Ok(Meta::read(&self.layout.layer(diff))?.ok_or(StoreError::NoSuchLayer(*diff))?.size)
+    }
+
     /// Bytes of a layer's uncompressed tar.
     pub fn layer_tar_size(&self, diff: &Digest) -> Result<u64, StoreError> {
         Ok(Meta::read(&self.layout.layer(diff))?.ok_or(StoreError::NoSuchLayer(*diff))?.tar_size)
