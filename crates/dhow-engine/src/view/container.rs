@@ -347,31 +347,10 @@ fn network_settings(container: &Container) -> view::NetworkSettings {
     out
 }
 
-/// Bytes of a container's writable layer: what its files take, each inode once.
-pub(crate) fn writable_size(paths: &Paths, id: &dhow_types::ContainerId) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let mut seen = std::collections::HashSet::new();
-    let mut total = 0;
-    let mut todo = vec![paths.container(id).join("upper")];
-    while let Some(dir) = todo.pop() {
-        // What vanishes meanwhile has no size any more.
-        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
-        for entry in entries.flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
-            if meta.is_dir() {
-                todo.push(entry.path());
-            } else if meta.is_file() && seen.insert(meta.ino()) {
-                total += meta.len();
-            }
-        }
-    }
-    total
-}
-
 impl Engine {
     /// Bytes of a container's writable layer, and of that with its image. Slow: looks at every file.
     pub fn container_sizes(&self, container: &Container) -> (u64, u64) {
-        let writable = writable_size(self.paths(), &container.id);
+        let writable = super::tree_size(&self.paths().container(&container.id).join("upper"));
         let image = self.store().image(&container.record.image.id).map_or(0, |i| i.size);
         (writable, writable + image)
     }

@@ -9,7 +9,9 @@ pub use image::{history_items, image_items, inspect_image};
 
 use dhow_docker::inspect::{Nothing, Texts};
 use dhow_types::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// An RFC 3339 time of a record; `None` when it is empty.
 fn time(text: &str) -> Option<Timestamp> {
@@ -30,4 +32,23 @@ fn non_empty(list: Vec<String>) -> Option<Texts> {
 fn set(keys: impl IntoIterator<Item = String>) -> Option<BTreeMap<String, Nothing>> {
     let set: BTreeMap<String, Nothing> = keys.into_iter().map(|k| (k, Nothing {})).collect();
     (!set.is_empty()).then_some(set)
+}
+
+/// Bytes of the regular files below a directory, each inode once. What vanishes meanwhile has no size any more.
+fn tree_size(top: &Path) -> u64 {
+    let mut seen = HashSet::new();
+    let mut total = 0;
+    let mut todo = vec![top.to_owned()];
+    while let Some(dir) = todo.pop() {
+        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        for entry in entries.flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            if meta.is_dir() {
+                todo.push(entry.path());
+            } else if meta.is_file() && seen.insert(meta.ino()) {
+                total += meta.len();
+            }
+        }
+    }
+    total
 }
