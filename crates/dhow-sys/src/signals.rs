@@ -3,6 +3,15 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+/// A signal that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrived {
+    /// Which.
+    pub number: i32,
+    /// From the kernel (a key at the terminal, the end of the terminal), not by kill(2) from a process.
+    pub from_kernel: bool,
+}
+
 /// A set of signals that is blocked and read from a descriptor instead, until this is dropped. Signals that came and were
 /// not read are forgotten then.
 #[derive(Debug)]
@@ -30,8 +39,8 @@ impl SignalFd {
     }
 
     /// The next signal that came; `None` when none is waiting.
-    pub fn read(&self) -> io::Result<Option<i32>> {
-        // `struct signalfd_siginfo` has 128 bytes, the first four being the number.
+    pub fn read(&self) -> io::Result<Option<Arrived>> {
+        // `struct signalfd_siginfo` has 128 bytes, the first four being the number, the third four its code.
         let mut info = [0_u8; 128];
         // SAFETY: the buffer is as long as the length says.
         let n = unsafe { libc::read(self.fd.as_raw_fd(), info.as_mut_ptr().cast(), info.len()) };
@@ -42,8 +51,9 @@ impl SignalFd {
                 _ => Err(error),
             };
         }
-        let [a, b, c, d, ..] = info;
-        Ok(Some(i32::from_ne_bytes([a, b, c, d])))
+        let [a, b, c, d, _, _, _, _, e, f, g, h, ..] = info;
+        let (number, code) = (i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes([e, f, g, h]));
+        Ok(Some(Arrived { number, from_kernel: code > 0 }))
     }
 }
 
@@ -98,7 +108,7 @@ mod tests {
         assert_eq!(fd.read().unwrap(), None);
         // SAFETY: sends a signal that is blocked in this thread to this thread.
         unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::syscall(libc::SYS_gettid), libc::SIGUSR1) };
-        assert_eq!(fd.read().unwrap(), Some(libc::SIGUSR1));
+        assert_eq!(fd.read().unwrap(), Some(Arrived { number: libc::SIGUSR1, from_kernel: false }));
         // SAFETY: as above.
         unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::syscall(libc::SYS_gettid), libc::SIGUSR1) };
         drop(fd);

@@ -1,6 +1,6 @@
 //! The foreground of `run`, `start -a` and `attach`: frames to and from the container's monitor.
 
-use super::{ENDING, SIGPIPE, SIGWINCH, read_some, size, write_all};
+use super::{ENDING, SIGPIPE, SIGWINCH, is_hangup, read_some, size, write_all};
 use crate::error::CliError;
 use dhow_docker::detach::Matcher;
 use dhow_engine::{Client, Frame};
@@ -114,14 +114,15 @@ impl Loop<'_> {
     }
 
     fn signal(&mut self) -> Result<Option<End>, CliError> {
-        while let Some(number) = self.attached.signals.read().map_err(CliError::io("cannot read signals"))? {
+        while let Some(arrived) = self.attached.signals.read().map_err(CliError::io("cannot read signals"))? {
+            let number = arrived.number;
             if number == SIGWINCH {
                 if let (true, Some((rows, cols))) = (self.attached.tty, size()) {
                     Frame::Resize { rows, cols }.encode(&mut self.out);
                 }
             } else if number == SIGPIPE {
                 // Whoever wrote has seen the error.
-            } else if self.attached.forward {
+            } else if self.attached.forward && !is_hangup(arrived) {
                 Frame::Signal(number).encode(&mut self.out);
             } else if ENDING.contains(&number) {
                 return Ok(Some(End::Signal(number)));
@@ -138,7 +139,10 @@ impl Loop<'_> {
             if !held.is_empty() {
                 Frame::Stdin(held).encode(&mut self.out);
             }
-            Frame::StdinEof.encode(&mut self.out);
+            // A raw terminal has no end of input but its own end, which is none of the container's business.
+            if !self.attached.tty {
+                Frame::StdinEof.encode(&mut self.out);
+            }
             self.input = false;
             return Ok(false);
         };

@@ -1,6 +1,6 @@
 //! The foreground of `exec`: the process is a child, its streams are pipes or a pseudo terminal.
 
-use super::{ENDING, SIGPIPE, SIGWINCH, read_some, size, write_all};
+use super::{ENDING, SIGPIPE, SIGWINCH, is_hangup, read_some, size, write_all};
 use crate::error::CliError;
 use dhow_docker::detach::Matcher;
 use dhow_runtime::Launched;
@@ -137,7 +137,8 @@ impl Loop<'_> {
     }
 
     fn signal(&mut self, tty: bool) -> Result<Option<ExecEnd>, CliError> {
-        while let Some(number) = self.signals.read().map_err(CliError::io("cannot read signals"))? {
+        while let Some(arrived) = self.signals.read().map_err(CliError::io("cannot read signals"))? {
+            let number = arrived.number;
             if number == SIGWINCH {
                 if let (true, Some(pty), Some((rows, cols))) = (tty, &self.pty, size()) {
                     // The process may be gone already.
@@ -147,6 +148,9 @@ impl Loop<'_> {
             }
             if number == SIGPIPE {
                 continue;
+            }
+            if is_hangup(arrived) {
+                return Ok(Some(ExecEnd::Signal(number)));
             }
             match process::signal(self.pidfd.as_fd(), number) {
                 Ok(()) => {}

@@ -8,7 +8,7 @@ pub(crate) use attach::{Attached, End, attach_loop};
 pub(crate) use exec::{ExecEnd, exec_loop};
 pub(crate) use terminal::{RawTerminal, check_tty, restore, size};
 
-use dhow_sys::signals::SignalFd;
+use dhow_sys::signals::{Arrived, SignalFd};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// Not among them: SIGCHLD, SIGPIPE and SIGURG, which concern this process, SIGWINCH, which becomes a size, the
 /// stops of job control, and faults.
 const FORWARDED: [i32; 12] = [1, 2, 3, 10, 12, 14, 15, 16, 18, 24, 29, 30];
+const SIGHUP: i32 = 1;
 /// The size of the terminal has changed.
 const SIGWINCH: i32 = 28;
 /// Stops at the keyboard, passed on only while they would not stop this process's own job.
@@ -23,6 +24,12 @@ const SIGTSTP: i32 = 20;
 
 /// Comes with writing to a process that has closed its input, which is no reason to end.
 const SIGPIPE: i32 = 13;
+
+/// The terminal is gone. That ends this process and is none of the container's business, unlike a SIGHUP that somebody
+/// sends on purpose.
+fn is_hangup(arrived: Arrived) -> bool {
+    arrived.from_kernel && arrived.number == SIGHUP
+}
 
 /// Takes the signals of a foreground command from here on.
 pub(crate) fn take_signals(forward: bool) -> std::io::Result<SignalFd> {
