@@ -66,7 +66,10 @@ impl Range {
     fn unharmed(&self) {
         assert_eq!(census(&self.victim), self.before, "the neighbour changed");
         let around: Vec<_> = std::fs::read_dir(self.t.outside()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert!(around.iter().all(|n| n == "victim" || n == "root" || n == "tree"), "something new beside it: {around:?}");
+        assert!(
+            around.iter().all(|n| n == "victim" || n == "root" || n == "tree"),
+            "something new beside it: {around:?}"
+        );
     }
 }
 
@@ -79,7 +82,8 @@ fn census(root: &Path) -> BTreeMap<PathBuf, String> {
         if m.is_dir() {
             queue.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
         }
-        let line = format!("{:o} {} {} {} {} {} {content}", m.mode(), m.ino(), m.nlink(), m.uid(), m.mtime(), m.mtime_nsec());
+        let line =
+            format!("{:o} {} {} {} {} {} {content}", m.mode(), m.ino(), m.nlink(), m.uid(), m.mtime(), m.mtime_nsec());
         all.insert(path, line);
     }
     all
@@ -148,7 +152,9 @@ fn t09_to_t12_whiteouts() {
     assert!(node.file_type().is_char_device() && node.rdev() == 0);
     // T09: through a symlink. Control: it is inside.
     let fs = r.unpack(&Tar::new().symlink("esc", &victim).file("esc/.wh.file", b"").finish()).unwrap();
-    assert!(fs.join(victim.trim_start_matches('/')).join("file").symlink_metadata().unwrap().file_type().is_char_device());
+    assert!(
+        fs.join(victim.trim_start_matches('/')).join("file").symlink_metadata().unwrap().file_type().is_char_device()
+    );
     // T10: with `..`.
     let fs = r.unpack(&Tar::new().file("../../victim/.wh.file", b"").finish()).unwrap();
     assert!(fs.join("victim/file").symlink_metadata().unwrap().file_type().is_char_device());
@@ -218,7 +224,8 @@ fn t15_loops_and_lengths() {
     let r = Range::new();
     r.refused(&Tar::new().symlink("a", "b").symlink("b", "a").file("a/f", b"x").finish(), "too many levels");
     let chain = |n: usize| {
-        let links = (0..n).fold(Tar::new().dir("l0", 0o755), |tar, i| tar.symlink(&format!("l{}", i + 1), &format!("l{i}")));
+        let links =
+            (0..n).fold(Tar::new().dir("l0", 0o755), |tar, i| tar.symlink(&format!("l{}", i + 1), &format!("l{i}")));
         links.file(&format!("l{n}/f"), b"x").finish()
     };
     // Baseline and attack: forty links are followed, more are not.
@@ -279,7 +286,10 @@ fn t16_breakouts() {
         same(passwd().symlink("localetc", target).hardlink("localpasswd", "/localetc/passwd"), "localpasswd");
     }
     same(
-        passwd().dir("upandout", 0o755).symlink("localetc", "upandout/../../../etc").hardlink("localpasswd", "/localetc/passwd"),
+        passwd()
+            .dir("upandout", 0o755)
+            .symlink("localetc", "upandout/../../../etc")
+            .hardlink("localpasswd", "/localetc/passwd"),
         "localpasswd",
     );
     for target in ["../../../../../etc/passwd", "/etc/passwd"] {
@@ -300,7 +310,10 @@ fn t16_breakouts() {
     same(over.hardlink("/localetc/localpasswd", "/etc/passwd"), "localetc/localpasswd");
     let tar = passwd().symlink("localetc", "etc").hardlink("/localetc/localpasswd", "/etc/passwd");
     let fs = r.unpack(&tar.dir("/localetc/", 0o755).file("/localetc/localpasswd", b"different").finish()).unwrap();
-    assert_eq!((text(fs.join("etc/passwd")), text(fs.join("localetc/localpasswd"))), ("inside".into(), "different".into()));
+    assert_eq!(
+        (text(fs.join("etc/passwd")), text(fs.join("localetc/localpasswd"))),
+        ("inside".into(), "different".into())
+    );
     for (target, link) in [("/etc/passwd", "localpasswd"), ("../../../../../etc/passwd", "/passwdlink")] {
         let fs = r.unpack(&passwd().symlink(link, target).hardlink("dup", link).finish()).unwrap();
         assert_eq!(fs.join("dup").read_link().unwrap(), Path::new(target));

@@ -22,6 +22,17 @@ pub(crate) fn ensure_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
     }
 }
 
+/// Asks ext4 to put each child of a directory into a block group of its own (`EXT4_TOPDIR_FL`, chattr(1) `+T`), as it does
+/// for the root directory. Layers that unpack side by side then do not fight for the inode bitmap of one group, and what was
+/// just deleted is not in the way (ext4 does not reuse an inode for a minute or more and scans past all of them): measured,
+/// half the system time of a pull. Only a hint; other file systems do not know it.
+pub(crate) fn spread_children(path: &Path) {
+    let Ok(dir) = open_dir(path) else { return };
+    if let Ok(flags) = rustix::fs::ioctl_getflags(&dir) {
+        let _ = rustix::fs::ioctl_setflags(&dir, flags | rustix::fs::IFlags::TOPDIR);
+    }
+}
+
 /// Opens a directory for use as a base of `*at` calls.
 pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd, StoreError> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at("open", path)

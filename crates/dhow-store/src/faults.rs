@@ -24,8 +24,8 @@ fn on_small_disk(options: &str, test: impl FnOnce(&Path) + Send) {
     std::thread::scope(|scope| {
         let result = scope
             .spawn(|| {
-                rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS | rustix::thread::UnshareFlags::FS)
-                    .expect("this test needs root");
+                // A mount namespace of one thread also needs a working directory of its own, which CLONE_NEWNS implies.
+                dhow_sys::process::unshare(dhow_sys::process::CLONE_NEWNS).expect("this test needs root");
                 let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
                 rustix::mount::mount_change("/", private).expect("this test needs root");
                 let flags = rustix::mount::MountFlags::empty();
@@ -268,7 +268,11 @@ fn pulls_and_removals_at_once() {
             scope.spawn(move || (0..6).for_each(|i| pull(worker + i)));
         }
         scope.spawn(|| (0..12).for_each(&remove));
-        scope.spawn(|| (0..12).for_each(|_| drop(t.reopen().heal().unwrap())));
+        scope.spawn(|| {
+            (0..12).for_each(|_| {
+                t.reopen().heal().unwrap();
+            })
+        });
     });
     t.reopen().heal().unwrap();
     assert!(t.store.damaged_images().unwrap().is_empty());

@@ -212,7 +212,13 @@ impl Partial {
 impl Ingest {
     fn new(store: &Store, digest: Digest, size: u64, written: u64, end: End, state: State) -> Self {
         let now = Mutex::new(Now { written, end });
-        Self { store: store.clone(), digest, size, progress: Arc::new(Progress { now, changed: Condvar::new() }), state }
+        Self {
+            store: store.clone(),
+            digest,
+            size,
+            progress: Arc::new(Progress { now, changed: Condvar::new() }),
+            state,
+        }
     }
 
     /// The blob is here already; no byte is needed.
@@ -250,7 +256,8 @@ impl Ingest {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let State::Partial(partial) = &mut self.state else { return Ok(()) };
         if partial.written.saturating_add(bytes.len() as u64) > self.size {
-            let error = StoreError::Size { digest: self.digest, expected: self.size, found: self.size.saturating_add(1) };
+            let error =
+                StoreError::Size { digest: self.digest, expected: self.size, found: self.size.saturating_add(1) };
             partial.discard();
             self.progress.set(None, Some(End::Failed));
             return Err(error);

@@ -43,11 +43,29 @@ pub(crate) struct Layout {
 }
 
 /// Subdirectories that are made when a store is.
-const SUBDIRECTORIES: &[&str] =
-    &["blobs", "blobs/sha256", "layers", "l", "chains", "images", "detached", "refs", "pins", "leases", "ingest", "tmp"];
+const SUBDIRECTORIES: &[&str] = &[
+    "blobs",
+    "blobs/sha256",
+    "layers",
+    "l",
+    "chains",
+    "images",
+    "detached",
+    "refs",
+    "pins",
+    "leases",
+    "ingest",
+    "tmp",
+];
 
 impl Layout {
     pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+        // Overlay gets these paths, perhaps from a process in another directory.
+        let root = &std::path::absolute(root).map_err(|source| StoreError::Io {
+            op: "find",
+            path: root.to_owned(),
+            source,
+        })?;
         let file = root.join("store.json");
         let text = match disk::read_small(&file, LIMIT)? {
             Some(text) => text,
@@ -57,7 +75,8 @@ impl Layout {
         if format.format != "dhow-store" {
             return Err(StoreError::record(&file, format!("format {:?} instead of \"dhow-store\"", format.format)));
         }
-        let unknown = |names: Vec<String>| names.into_iter().filter(|n| !KNOWN.contains(&n.as_str())).collect::<Vec<_>>();
+        let unknown =
+            |names: Vec<String>| names.into_iter().filter(|n| !KNOWN.contains(&n.as_str())).collect::<Vec<_>>();
         let mut refused = unknown(format.features.incompatible);
         if format.version != VERSION {
             refused.push(format!("version {}", format.version));
@@ -72,8 +91,11 @@ impl Layout {
     fn create(root: &Path, file: &Path) -> Result<Vec<u8>, StoreError> {
         if !root.is_dir() {
             if let Some(above) = root.parent() {
-                std::fs::create_dir_all(above)
-                    .map_err(|source| StoreError::Io { op: "create directory", path: above.to_owned(), source })?;
+                std::fs::create_dir_all(above).map_err(|source| StoreError::Io {
+                    op: "create directory",
+                    path: above.to_owned(),
+                    source,
+                })?;
             }
             // Users may pass through to what is theirs (a container's files are not listed here), but not look around.
             disk::ensure_dir(root, 0o711)?;
@@ -81,6 +103,7 @@ impl Layout {
         for name in SUBDIRECTORIES {
             disk::ensure_dir(&root.join(name), 0o700)?;
         }
+        disk::spread_children(&root.join("tmp"));
         let format = Format { format: "dhow-store".to_owned(), version: VERSION, features: Features::default() };
         let mut text = serde_json::to_vec_pretty(&format).map_err(|e| StoreError::record(file, e))?;
         text.push(b'\n');

@@ -97,8 +97,13 @@ impl ListFile {
     fn create(dir: &Path, kind: &str) -> Result<Self, StoreError> {
         loop {
             let path = dir.join(format!("{kind}-{}", disk::random_name()?));
-            let file =
-                OpenOptions::new().append(true).read(true).create_new(true).mode(0o600).open(&path).at("create", &path)?;
+            let file = OpenOptions::new()
+                .append(true)
+                .read(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .at("create", &path)?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) if file.metadata().at("inspect", &path)?.nlink() > 0 => return Ok(Self { path, file }),
                 // A process that heals was faster.

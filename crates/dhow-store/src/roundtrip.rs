@@ -247,7 +247,11 @@ fn save_and_load_keep_images_and_names() {
         let loaded = other.store.load(input.as_slice(), &mut |e| events.push(e)).unwrap();
         assert_eq!(
             loaded.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["Loaded image: app:1".to_owned(), "Loaded image: app:2".to_owned(), format!("Loaded image ID: {nameless}")]
+            [
+                "Loaded image: app:1".to_owned(),
+                "Loaded image: app:2".to_owned(),
+                format!("Loaded image ID: {nameless}")
+            ]
         );
         assert!(matches!(events.as_slice(), [LoadEvent::Layer { diff_id, .. }] if *diff_id == built));
         assert_eq!(other.store.resolve("app:2").unwrap().id, id);

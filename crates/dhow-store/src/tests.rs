@@ -240,7 +240,9 @@ fn a_name_wins_over_an_id_and_short_ids_must_be_unique() {
 fn an_image_needs_its_layers_and_an_honest_manifest() {
     let t = Temp::new();
     let missing = Digest::of(b"layer");
-    assert!(matches!(t.store.put_image(&config(&[missing], ""), None), Err(StoreError::NoSuchLayer(d)) if d == missing));
+    assert!(
+        matches!(t.store.put_image(&config(&[missing], ""), None), Err(StoreError::NoSuchLayer(d)) if d == missing)
+    );
     let layer = t.layer(&Tar::new().file("f", b"x").finish());
     let text = config(&[layer], "");
     let manifest = |config: Digest, layers: usize| {
@@ -278,8 +280,7 @@ fn removing_deletes_what_nobody_else_needs() {
     assert_eq!(t.store.lower_dirs(&[base, top]).unwrap().len(), 2);
     let out = remove_in_fresh_process(&t, "large", false).unwrap();
     let chain = dhow_oci::image::chain_id(&[base, top]).unwrap();
-    let expected =
-        [Removal::Untagged("large:latest".to_owned()), Removal::Deleted(large), Removal::Deleted(chain)];
+    let expected = [Removal::Untagged("large:latest".to_owned()), Removal::Deleted(large), Removal::Deleted(chain)];
     assert_eq!(out, expected);
     assert!(t.store.has_layer(&base).unwrap() && !t.store.has_layer(&top).unwrap());
     assert_eq!(count(&t.root().join("chains")), 0);
@@ -306,9 +307,8 @@ fn removal_follows_docker() {
     };
     tag(&["app:1", "app:2"]);
     t.store.add_repo_digest(&repo_digest, &id).unwrap();
-    let container = |running| {
-        move |_: &Digest| vec![ImageUse { container: "c0ffee".to_owned(), name: "web".to_owned(), running }]
-    };
+    let container =
+        |running| move |_: &Digest| vec![ImageUse { container: "c0ffee".to_owned(), name: "web".to_owned(), running }];
     let short = id.short();
     let fails = |text: &str, force, running, expected: String| {
         let error = t.store.remove(text, force, &container(running)).unwrap_err();
@@ -317,7 +317,9 @@ fn removal_follows_docker() {
     // Two tags: one may always go.
     let out = t.store.remove("app:1", false, &container(true)).unwrap();
     assert_eq!(out, [Removal::Untagged("app:1".to_owned())]);
-    let using = format!("conflict: unable to delete app:2 (must be forced) - container c0ffee is using its referenced image {short}");
+    let using = format!(
+        "conflict: unable to delete app:2 (must be forced) - container c0ffee is using its referenced image {short}"
+    );
     fails("app:2", false, true, using.clone());
     fails("app:2", false, false, using);
     let stopped = "image is being used by stopped container c0ffee";

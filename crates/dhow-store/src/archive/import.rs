@@ -21,13 +21,8 @@ impl Store {
         message: &str,
     ) -> Result<Digest, StoreError> {
         let scratch = self.new_upper()?;
-        let policy = Policy {
-            whiteouts: true,
-            refuse_dotdot: false,
-            owner: None,
-            base: Vec::new(),
-            reserve: self.reserve()?,
-        };
+        let policy =
+            Policy { whiteouts: true, refuse_dotdot: false, owner: None, base: Vec::new(), reserve: self.reserve()? };
         let root = disk::open_dir(&scratch.upper())?;
         let stream = BufReader::with_capacity(256 << 10, decompressor(input)?);
         extract(root.as_fd(), &policy, stream, "the archive")?;
@@ -36,11 +31,11 @@ impl Store {
         let mut config = ImageConfig::scratch(&Platform::host());
         config.created = Some(now.clone());
         config.rootfs.diff_ids = vec![*layer.diff_id()];
-        config.history =
-            vec![History { created: Some(now), comment: Some(message.to_owned()), ..History::default() }];
+        config.history = vec![History { created: Some(now), comment: Some(message.to_owned()), ..History::default() }];
         edit(&mut config).map_err(StoreError::Refused)?;
         self.publish(vec![layer])?;
-        let text = serde_json::to_vec(&config).map_err(|e| StoreError::Refused(format!("cannot write the config: {e}")))?;
+        let text =
+            serde_json::to_vec(&config).map_err(|e| StoreError::Refused(format!("cannot write the config: {e}")))?;
         self.put_image(&text, None)
     }
 }

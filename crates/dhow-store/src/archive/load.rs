@@ -233,7 +233,8 @@ fn stage_file<R: std::io::BufRead>(
 
 /// The key that a link leads to.
 fn link_target(path: &[u8], entry: &Entry) -> Result<Vec<u8>, StoreError> {
-    let outside = || StoreError::archive(&entry.path, format!("link to {:?} outside the archive", printable(&entry.link)));
+    let outside =
+        || StoreError::archive(&entry.path, format!("link to {:?} outside the archive", printable(&entry.link)));
     if entry.link.starts_with(b"/") {
         return Err(outside());
     }

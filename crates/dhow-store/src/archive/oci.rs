@@ -47,7 +47,11 @@ impl Contents {
             return parse_tags(std::slice::from_ref(name));
         }
         let qualified = descriptor.annotations.get(REF_NAME).filter(|n| n.contains([':', '/']));
-        Ok(qualified.and_then(|n| n.parse::<Reference>().ok()).filter(|r| r.tag().is_some() && r.digest().is_none()).into_iter().collect())
+        Ok(qualified
+            .and_then(|n| n.parse::<Reference>().ok())
+            .filter(|r| r.tag().is_some() && r.digest().is_none())
+            .into_iter()
+            .collect())
     }
 
     /// Names that Docker's list has for the same config.
@@ -118,9 +122,9 @@ impl Contents {
     ) -> Result<Vec<(Digest, Staged, dhow_oci::image::Compression)>, StoreError> {
         let mut layers = Vec::new();
         for (descriptor, diff) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
-            let compression = descriptor.layer_compression().ok_or_else(|| {
-                DocumentError::Unsupported(format!("layer of type {:?}", descriptor.media_type))
-            })?;
+            let compression = descriptor
+                .layer_compression()
+                .ok_or_else(|| DocumentError::Unsupported(format!("layer of type {:?}", descriptor.media_type)))?;
             layers.push((*diff, self.blob(descriptor)?.clone(), compression));
         }
         Ok(layers)

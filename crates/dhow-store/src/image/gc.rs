@@ -291,7 +291,10 @@ impl Store {
                 lease::lists(&graph, &self.layout.leases())?.into_iter().filter(|list| !list.alive).collect();
             let live = self.live_objects(&graph, None)?;
             let candidates: Vec<Object> = dead.iter().flat_map(|list| list.objects.iter().copied()).collect();
-            self.salvage(&dead.iter().filter(|l| l.is_lease).flat_map(|l| l.objects.clone()).collect::<Vec<_>>(), &live)?;
+            self.salvage(
+                &dead.iter().filter(|l| l.is_lease).flat_map(|l| l.objects.clone()).collect::<Vec<_>>(),
+                &live,
+            )?;
             let doomed = self.doom(&graph, &candidates, &live, || Ok(()))?;
             healed.objects = doomed.deleted.len();
             for list in dead {

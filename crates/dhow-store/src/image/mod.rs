@@ -200,8 +200,7 @@ impl Store {
     /// All images, newest first. A damaged record is left out, so that one bad file does not hide the others; use
     /// [`damaged_images`](Self::damaged_images) to tell the user.
     pub fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
-        let mut images: Vec<ImageRecord> =
-            self.image_ids()?.iter().filter_map(|id| self.image(id).ok()).collect();
+        let mut images: Vec<ImageRecord> = self.image_ids()?.iter().filter_map(|id| self.image(id).ok()).collect();
         images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
         Ok(images)
     }

@@ -430,7 +430,12 @@ impl<'a> Extractor<'a> {
         if from.child(target_name) == path {
             return Ok(());
         }
-        let missing = || StoreError::archive(&entry.path, format!("hard link to {:?}, which is not in the archive", printable(&entry.link)));
+        let missing = || {
+            StoreError::archive(
+                &entry.path,
+                format!("hard link to {:?}, which is not in the archive", printable(&entry.link)),
+            )
+        };
         match kind_of(&from, target_name).map_err(refuse(&path, "inspect"))? {
             None => return Err(missing()),
             Some(FileType::Directory) => return Err(StoreError::archive(&entry.path, "hard link to a directory")),

@@ -27,6 +27,9 @@ const MAX_STACK: usize = 500;
 /// Largest `lower` file, in bytes.
 const LIMIT: u64 = 64 << 10;
 
+/// A real path and what the directory there has to look like.
+type Attributed = (Vec<u8>, RootAttributes);
+
 /// What the root directory of an image looks like; an upper directory has to start like this, because overlay shows the
 /// upper directory's own attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +178,7 @@ impl Store {
         &self,
         chain: &Digest,
         below: &[String],
-        fixup: Option<(&Path, &[(Vec<u8>, RootAttributes)])>,
+        fixup: Option<(&Path, &[Attributed])>,
     ) -> Result<(), StoreError> {
         let target = self.layout.chain(chain);
         if exists(&target.join("lower"))? {
@@ -205,21 +208,18 @@ fn disk_file(path: &Path) -> Result<std::fs::File, StoreError> {
 
 /// The implied directories of a layer whose attributes must change, with those attributes, and the directories above them.
 /// Parents first. Empty when overlay shows the right thing without help.
-fn fixups(
-    layer: &Path,
-    implied: &BTreeSet<Vec<u8>>,
-    lowers: &[PathBuf],
-) -> Result<Vec<(Vec<u8>, RootAttributes)>, StoreError> {
+fn fixups(layer: &Path, implied: &BTreeSet<Vec<u8>>, lowers: &[PathBuf]) -> Result<Vec<Attributed>, StoreError> {
     let own = disk::open_dir(layer)?;
     let lowers = lowers.iter().map(|p| disk::open_dir(p)).collect::<Result<Vec<_>, _>>()?;
-    let mut wanted: Vec<(Vec<u8>, RootAttributes)> = Vec::new();
+    let mut wanted: Vec<Attributed> = Vec::new();
     let mut all: BTreeSet<Vec<u8>> = BTreeSet::new();
     let fail = |path: &[u8]| {
         let path = PathBuf::from(printable(path));
         move |source| StoreError::Io { op: "inspect", path, source }
     };
     let open = |dir: &OwnedFd, path: &[u8]| -> Result<OwnedFd, StoreError> {
-        open_beneath(dir.as_fd(), path)?.ok_or_else(|| StoreError::record(layer, format!("{} is missing", printable(path))))
+        open_beneath(dir.as_fd(), path)?
+            .ok_or_else(|| StoreError::record(layer, format!("{} is missing", printable(path))))
     };
     for path in implied {
         let here = open(&own, path)?;
@@ -235,11 +235,8 @@ fn fixups(
         }
     }
     for path in all {
-        let theirs = if implied.contains(&path) && !hides_lower(own.as_fd(), &path)? {
-            topmost(&lowers, &path)?
-        } else {
-            None
-        };
+        let theirs =
+            if implied.contains(&path) && !hides_lower(own.as_fd(), &path)? { topmost(&lowers, &path)? } else { None };
         let attributes = match theirs {
             Some(attributes) => attributes,
             // Listed by the layer itself: it knows best.
@@ -254,7 +251,10 @@ fn fixups(
 fn hides_lower(layer: BorrowedFd<'_>, path: &[u8]) -> Result<bool, StoreError> {
     let mut end = 0;
     loop {
-        end = path.get(end + 1..).and_then(|rest| rest.iter().position(|b| *b == b'/')).map_or(path.len(), |i| end + 1 + i);
+        end = path
+            .get(end + 1..)
+            .and_then(|rest| rest.iter().position(|b| *b == b'/'))
+            .map_or(path.len(), |i| end + 1 + i);
         let prefix = path.get(..end).unwrap_or(path);
         if let Some(dir) = open_beneath(layer, prefix)?
             && is_opaque(&dir)?
@@ -335,7 +335,7 @@ fn open_beneath(dir: BorrowedFd<'_>, path: &[u8]) -> Result<Option<OwnedFd>, Sto
     Ok(Some(here))
 }
 
-fn write_fixup(root: &OwnedFd, directories: &[(Vec<u8>, RootAttributes)]) -> Result<(), StoreError> {
+fn write_fixup(root: &OwnedFd, directories: &[Attributed]) -> Result<(), StoreError> {
     let at = Path::new("a fix-up layer");
     for (path, _) in directories {
         let (parent, name) = resolve::split(path);

@@ -133,16 +133,10 @@ impl Store {
         disk::ensure_dir(&fs, 0o755)?;
         let root = disk::open_dir(&fs)?;
         rustix::fs::fchmod(&root, rustix::fs::Mode::from_raw_mode(0o755)).at("set mode of", &fs)?;
-        let policy = Policy {
-            whiteouts: true,
-            refuse_dotdot: false,
-            owner: None,
-            base: Vec::new(),
-            reserve: self.reserve()?,
-        };
-        let (extracted, digest, length) = stream::pump(reader, compression, what, |blocks| {
-            extract::extract(root.as_fd(), &policy, blocks, what)
-        })?;
+        let policy =
+            Policy { whiteouts: true, refuse_dotdot: false, owner: None, base: Vec::new(), reserve: self.reserve()? };
+        let (extracted, digest, length) =
+            stream::pump(reader, compression, what, |blocks| extract::extract(root.as_fd(), &policy, blocks, what))?;
         Ok((tmp, extracted, digest, length))
     }
 

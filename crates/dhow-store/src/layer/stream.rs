@@ -175,7 +175,8 @@ fn produce(
 /// The decoder's own complaint, or the complaint of the reader below it, which passes through the decoder.
 fn decode_error(what: &str, format: &'static str, source: io::Error) -> StoreError {
     use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
-    let decoding = matches!(source.kind(), InvalidInput | InvalidData | UnexpectedEof | Other) && source.raw_os_error().is_none();
+    let decoding =
+        matches!(source.kind(), InvalidInput | InvalidData | UnexpectedEof | Other) && source.raw_os_error().is_none();
     match StoreError::input(what)(source) {
         StoreError::Input { what, source } if decoding => StoreError::Compression { what, format, source },
         other => other,

@@ -58,8 +58,7 @@ impl Store {
     /// The same with all options.
     pub fn stage_upper_with(&self, upper: &Path, options: &StageOptions<'_>) -> Result<StagedLayer, StoreError> {
         self.writable()?;
-        let skip: Vec<Vec<u8>> =
-            options.skip.iter().map(|p| resolve::clean(p.as_os_str().as_bytes()).path).collect();
+        let skip: Vec<Vec<u8>> = options.skip.iter().map(|p| resolve::clean(p.as_os_str().as_bytes()).path).collect();
         let tmp = TmpDir::create(&self.layout.tmp(), "layer")?;
         let fs = tmp.path().join("fs");
         let walk = Walk { meaning: Meaning::Layer, skip: &skip, clamp: options.clamp, strip: !options.copy };
@@ -232,9 +231,7 @@ impl<W: Write> Tarring<W> {
     fn wants_root(&self, entry: &Entry) -> bool {
         match &self.root {
             Root::Known(wanted) => *wanted,
-            Root::Unless(b) => {
-                (entry.mode, entry.uid, entry.gid) != (b.mode, b.uid, b.gid) || entry.xattrs != b.xattrs
-            }
+            Root::Unless(b) => (entry.mode, entry.uid, entry.gid) != (b.mode, b.uid, b.gid) || entry.xattrs != b.xattrs,
         }
     }
 

@@ -22,6 +22,9 @@ const OVERLAY: &[u8] = b"trusted.overlay.";
 /// Attributes that mean part of the content is elsewhere: such a tree cannot stand alone.
 const INCOMPLETE: [&[u8]; 2] = [b"trusted.overlay.redirect", b"trusted.overlay.metacopy"];
 
+/// Takes a file's bytes: where they belong, the bytes, and whether they are a hole's zeros.
+type Sink<'a> = dyn FnMut(u64, &[u8], bool) -> Result<(), StoreError> + 'a;
+
 /// What a tree means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meaning {
@@ -33,9 +36,7 @@ pub(crate) enum Meaning {
 
 /// One thing found.
 pub(crate) struct Node<'a> {
-    /// Its directory.
-    pub(crate) dir: BorrowedFd<'a>,
-    /// Its name there; empty for the root.
+    /// Its name in its directory; empty for the root.
     pub(crate) name: &'a [u8],
     /// As the tar says it. A directory's path has no trailing slash here.
     pub(crate) entry: Entry,
@@ -77,7 +78,7 @@ impl Walk<'_> {
         let mut seen = HashMap::new();
         let (mut entry, opaque) = self.describe(Vec::new(), &stat, Some(&top))?;
         entry.kind = Kind::Directory;
-        visitor.node(&Node { dir: top.as_fd(), name: b"", entry, fd: Some(&top), whiteout: false, opaque })?;
+        visitor.node(&Node { name: b"", entry, fd: Some(&top), whiteout: false, opaque })?;
         self.contents(top, visitor, &mut seen)
     }
 
@@ -131,7 +132,7 @@ impl Walk<'_> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         if self.meaning == Meaning::Layer && kind == FileType::CharacterDevice && stat.st_rdev == 0 {
             let entry = whiteout_entry(path);
-            return visitor.node(&Node { dir, name, entry, fd: None, whiteout: true, opaque: false }).map(|()| None);
+            return visitor.node(&Node { name, entry, fd: None, whiteout: true, opaque: false }).map(|()| None);
         }
         if kind == FileType::Socket || kind == FileType::Unknown {
             return Ok(None);
@@ -143,7 +144,7 @@ impl Walk<'_> {
                 entry.kind = Kind::HardLink;
                 entry.link = first.clone();
                 entry.size = 0;
-                return visitor.node(&Node { dir, name, entry, fd: None, whiteout: false, opaque: false }).map(|()| None);
+                return visitor.node(&Node { name, entry, fd: None, whiteout: false, opaque: false }).map(|()| None);
             }
             seen.insert(key, path.to_vec());
         }
@@ -156,7 +157,7 @@ impl Walk<'_> {
                     let target = rustix::fs::readlinkat(dir, name, Vec::new()).map_err(failed(path, "read"))?;
                     entry.link = target.into_bytes();
                 }
-                visitor.node(&Node { dir, name, entry, fd: None, whiteout: false, opaque: false })?;
+                visitor.node(&Node { name, entry, fd: None, whiteout: false, opaque: false })?;
                 return Ok(None);
             }
         };
@@ -172,7 +173,7 @@ impl Walk<'_> {
             return Ok(None);
         }
         let (entry, opaque) = self.describe(path.to_vec(), &stat, Some(&fd))?;
-        visitor.node(&Node { dir, name, entry, fd: Some(&fd), whiteout: false, opaque })?;
+        visitor.node(&Node { name, entry, fd: Some(&fd), whiteout: false, opaque })?;
         Ok((kind == FileType::Directory).then_some(fd))
     }
 
@@ -213,7 +214,8 @@ impl Walk<'_> {
             if name.starts_with(OVERLAY) {
                 if self.meaning == Meaning::Layer {
                     if INCOMPLETE.contains(&name.as_slice()) {
-                        let reason = "part of it is in the layer below (redirect or metacopy); it cannot become a layer";
+                        let reason =
+                            "part of it is in the layer below (redirect or metacopy); it cannot become a layer";
                         return Err(StoreError::archive(&entry.path, reason));
                     }
                     if name == OPAQUE {
@@ -285,12 +287,7 @@ fn list(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<Vec<u8>>> {
 
 /// Reads exactly `size` bytes of a file, in pieces: what is missing at the end reads as zeros, what came later is left out.
 /// Holes are not read.
-pub(crate) fn content(
-    fd: &OwnedFd,
-    size: u64,
-    buffer: &mut [u8],
-    sink: &mut dyn FnMut(u64, &[u8], bool) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+pub(crate) fn content(fd: &OwnedFd, size: u64, buffer: &mut [u8], sink: &mut Sink<'_>) -> Result<(), StoreError> {
     let at = Path::new("a file of the tree");
     let mut position = 0u64;
     let mut data_until = 0u64;
@@ -336,11 +333,7 @@ fn next_data(fd: &OwnedFd, position: u64, size: u64) -> rustix::io::Result<(u64,
     }
 }
 
-fn zeros(
-    from: u64,
-    to: u64,
-    sink: &mut dyn FnMut(u64, &[u8], bool) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+fn zeros(from: u64, to: u64, sink: &mut Sink<'_>) -> Result<(), StoreError> {
     static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut position = from;
     while position < to {

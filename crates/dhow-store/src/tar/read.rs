@@ -374,7 +374,7 @@ fn pax_map(ext: &Extensions, path: &[u8]) -> Result<Vec<(u64, u64)>, StoreError>
         }
     };
     let count = ext.get(b"GNU.sparse.numblocks").and_then(pax::decimal);
-    let right = numbers.len() % 2 == 0 && count.is_none_or(|c| c == (numbers.len() / 2) as u64);
+    let right = numbers.len().is_multiple_of(2) && count.is_none_or(|c| c == (numbers.len() / 2) as u64);
     if !right || numbers.len() / 2 > MAX_SPARSE {
         return Err(fail());
     }
