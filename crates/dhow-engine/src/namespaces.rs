@@ -53,7 +53,7 @@ impl Engine {
                     None => rows.push(NamespaceRow {
                         kind: ns.kind,
                         inode: ns.inode,
-                        host: host.iter().any(|h| *h == ns),
+                        host: host.contains(&ns),
                         containers: vec![member],
                     }),
                 }

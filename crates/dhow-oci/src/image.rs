@@ -230,6 +230,7 @@ pub struct Index {
 
 /// A manifest or an index.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a document is read once and taken apart at once")]
 pub enum Document {
     /// One image.
     Manifest(Manifest),

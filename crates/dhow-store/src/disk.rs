@@ -43,11 +43,6 @@ pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
     rustix::fs::fsync(open_dir(path)?).at("sync", path)
 }
 
-/// Makes everything written to the file system of `path` durable. Reports write-back errors since Linux 5.8.
-pub(crate) fn sync_file_system(path: &Path) -> Result<(), StoreError> {
-    rustix::fs::syncfs(open_dir(path)?).at("sync file system of", path)
-}
-
 /// Reads a file of bounded size; `None` when it does not exist.
 pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
     use std::io::Read;

@@ -263,6 +263,7 @@ impl Ingest {
             return Err(error);
         }
         partial.write(bytes)?;
+        self.store.writeback.wrote(bytes.len() as u64);
         let reached = partial.written;
         let seen = self.progress.lock().written;
         self.progress.set(Some(seen.max(reached)), None);

@@ -46,6 +46,7 @@ mod layer;
 mod layout;
 mod lease;
 mod tar;
+mod writeback;
 
 #[cfg(test)]
 mod attacks;
@@ -75,6 +76,7 @@ use layout::Layout;
 use lease::{Lease, Object};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use writeback::Writeback;
 
 /// A store. Cheap to open and to clone; safe to use from many threads and processes at once.
 ///
@@ -85,6 +87,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Store {
     layout: Arc<Layout>,
     holder: Arc<Holder>,
+    writeback: Arc<Writeback>,
 }
 
 /// The lease of a store and its clones.
@@ -102,7 +105,7 @@ impl Store {
 
     fn without_lease(layout: Arc<Layout>) -> Self {
         let holder = Arc::new(Holder { layout: Arc::clone(&layout), lease: Mutex::default() });
-        Self { layout, holder }
+        Self { layout, holder, writeback: Arc::default() }
     }
 
     /// The directory of the store.

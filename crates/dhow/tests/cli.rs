@@ -9,7 +9,10 @@ use std::process::Command;
 
 /// What differs from run to run, in the order in which it is replaced: (what starts it, characters of it, at least so
 /// many, replacement).
-const FILTERS: [(&str, fn(char) -> bool, usize, &str); 3] = [
+/// What comes before the changing part, which characters it has, how many at least, and what is shown instead.
+type Filter = (&'static str, fn(char) -> bool, usize, &'static str);
+
+const FILTERS: [Filter; 3] = [
     ("", is_hex, 64, "<ID>"),
     ("", is_hex, 12, "<SHORT>"),
     ("dhow version ", |c| c != '\n', 1, "dhow version <VERSION>"),

@@ -94,8 +94,8 @@ impl Engine {
 /// The capabilities of a container.
 pub(super) fn capabilities(record: &Record) -> Result<Vec<&'static str>, EngineError> {
     let security = &record.host.security;
-    Ok(dhow_runtime::caps::resolve(&security.cap_add, &security.cap_drop, security.privileged)
-        .map_err(|e| EngineError::Invalid(dhow_types::report(&e)))?)
+    dhow_runtime::caps::resolve(&security.cap_add, &security.cap_drop, security.privileged)
+        .map_err(|e| EngineError::Invalid(dhow_types::report(&e)))
 }
 
 /// The system call filter of a container.

@@ -34,6 +34,7 @@ pub fn extract_archive(
         owner: options.owner,
         base: clean(dst.as_os_str().as_bytes()).path,
         reserve: options.reserve,
+        writeback: None,
     };
     let decoded: Box<dyn Read + '_> = if options.plain { Box::new(reader) } else { decompressor(reader)? };
     extract(root, &policy, BufReader::with_capacity(256 << 10, decoded), "the archive").map(drop)

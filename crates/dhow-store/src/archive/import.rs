@@ -3,7 +3,7 @@
 use crate::Store;
 use crate::disk;
 use crate::error::StoreError;
-use crate::layer::extract::{Policy, extract};
+use crate::layer::extract::extract;
 use crate::layer::stream::decompressor;
 use crate::layer::upper::StageOptions;
 use dhow_oci::image::{History, ImageConfig};
@@ -21,8 +21,7 @@ impl Store {
         message: &str,
     ) -> Result<Digest, StoreError> {
         let scratch = self.new_upper()?;
-        let policy =
-            Policy { whiteouts: true, refuse_dotdot: false, owner: None, base: Vec::new(), reserve: self.reserve()? };
+        let policy = self.layer_policy()?;
         let root = disk::open_dir(&scratch.upper())?;
         let stream = BufReader::with_capacity(256 << 10, decompressor(input)?);
         extract(root.as_fd(), &policy, stream, "the archive")?;

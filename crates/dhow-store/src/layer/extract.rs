@@ -10,6 +10,7 @@ use super::resolve::{self, Dir, Missing, Resolver};
 use crate::error::{At, StoreError, printable};
 use crate::tar::read::TarReader;
 use crate::tar::{Entry, Kind, MAX_PATH};
+use crate::writeback::Writeback;
 use dhow_sys::xattr;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The overlay file system's mark on a directory that hides everything below (Documentation/filesystems/overlayfs.rst).
 pub(crate) const OPAQUE: &[u8] = b"trusted.overlay.opaque";
@@ -45,6 +47,8 @@ pub(crate) struct Policy {
     pub base: Vec<u8>,
     /// Bytes that stay free in the file system.
     pub reserve: u64,
+    /// Told of what was written, if it has to be durable soon.
+    pub writeback: Option<Arc<Writeback>>,
 }
 
 /// What came out.
@@ -415,6 +419,9 @@ impl<'a> Extractor<'a> {
     /// Looks at the free space now and then, so that a bomb stops before the host has none left.
     fn wrote(&mut self, n: u64) -> Result<(), StoreError> {
         self.unchecked += n;
+        if let Some(writeback) = &self.policy.writeback {
+            writeback.wrote(n);
+        }
         if self.unchecked >= SPACE_CHECK {
             self.unchecked = 0;
             check_space(self.root.as_fd(), self.policy.reserve)?;

@@ -133,11 +133,23 @@ impl Store {
         disk::ensure_dir(&fs, 0o755)?;
         let root = disk::open_dir(&fs)?;
         rustix::fs::fchmod(&root, rustix::fs::Mode::from_raw_mode(0o755)).at("set mode of", &fs)?;
-        let policy =
-            Policy { whiteouts: true, refuse_dotdot: false, owner: None, base: Vec::new(), reserve: self.reserve()? };
+        let policy = self.layer_policy()?;
         let (extracted, digest, length) =
             stream::pump(reader, compression, what, |blocks| extract::extract(root.as_fd(), &policy, blocks, what))?;
         Ok((tmp, extracted, digest, length))
+    }
+
+    /// How layers are unpacked.
+    pub(crate) fn layer_policy(&self) -> Result<Policy, StoreError> {
+        self.writeback.begin(&self.layout.root)?;
+        Ok(Policy {
+            whiteouts: true,
+            refuse_dotdot: false,
+            owner: None,
+            base: Vec::new(),
+            reserve: self.reserve()?,
+            writeback: Some(std::sync::Arc::clone(&self.writeback)),
+        })
     }
 
     /// Bytes to keep free: a twentieth of a small file system, 64 MiB of any other.
@@ -160,7 +172,7 @@ impl Store {
         for layer in &layers {
             self.link(&self.layout.layer_link(&layer.diff), &format!("../layers/{}/fs", layer.diff.hex()))?;
         }
-        disk::sync_file_system(&self.layout.root)?;
+        self.writeback.finish(&self.layout.root)?;
         let graph = self.shared_lock()?;
         for layer in layers {
             layer.tmp.publish(&self.layout.layer(&layer.diff))?;
