@@ -7,11 +7,10 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
-/// What differs from run to run, in the order in which it is replaced: (what starts it, characters of it, at least so
-/// many, replacement).
-/// What comes before the changing part, which characters it has, how many at least, and what is shown instead.
+/// What starts it, which characters it has, how many at least, and what is shown instead.
 type Filter = (&'static str, fn(char) -> bool, usize, &'static str);
 
+/// What differs from run to run, in the order in which it is replaced.
 const FILTERS: [Filter; 3] = [
     ("", is_hex, 64, "<ID>"),
     ("", is_hex, 12, "<SHORT>"),
