@@ -62,6 +62,9 @@ pub enum EngineError {
     /// A request that cannot be meant.
     #[error("{0}")]
     Invalid(String),
+    /// Allowed to nobody.
+    #[error("{0}")]
+    Forbidden(String),
     /// Known to Docker, not done by dhow.
     #[error("{feature} is not supported yet")]
     Unsupported {
@@ -152,6 +155,7 @@ impl Categorized for EngineError {
             Self::NameInUse { .. } | Self::WrongState { .. } | Self::PortInUse { .. } => ErrorKind::Conflict,
             Self::Unchanged(_) => ErrorKind::Unchanged,
             Self::AmbiguousId(_) | Self::Invalid(_) => ErrorKind::Invalid,
+            Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::StartFailed { code: 127, .. } => ErrorKind::CommandNotFound,
             Self::StartFailed { code: 126, .. } => ErrorKind::CommandNotExecutable,

@@ -144,13 +144,26 @@ impl Maker {
                     (Trouble::Silence, Some(exit)) => LaunchError::Died(exit),
                     (Trouble::Silence, None) => LaunchError::Died(sys::Exit::Code(1)),
                     (Trouble::Known(error), _) => error,
+                    // A process that failed meanwhile has no network to attach: its own words are the cause.
+                    (Trouble::Meanwhile(failure), _) => self.last_words().unwrap_or(failure).into(),
                 })
             }
         }
     }
 
+    /// What a dead process said of its failure.
+    fn last_words(&self) -> Option<Failure> {
+        loop {
+            match self.channel.receive().ok()? {
+                Message::Failed(failure) => return Some(failure),
+                Message::End => return None,
+                Message::Terminal(_) | Message::Ready => {}
+            }
+        }
+    }
+
     fn follow(&self, meanwhile: impl FnOnce(u32) -> Result<(), String>) -> Result<(u64, Option<OwnedFd>), Trouble> {
-        meanwhile(self.child.pid).map_err(|what| Failure::new(Stage::Network, what))?;
+        meanwhile(self.child.pid).map_err(|what| Trouble::Meanwhile(Failure::new(Stage::Network, what)))?;
         // If it is dead already, its last words are what counts.
         let _ = self.channel.send_go();
         let start_time = sys::start_time(self.child.pid)
@@ -174,6 +187,8 @@ impl Maker {
 /// Why a process never became its program.
 enum Trouble {
     Known(LaunchError),
+    /// What the caller did meanwhile failed.
+    Meanwhile(Failure),
     /// It ended without a word.
     Silence,
 }

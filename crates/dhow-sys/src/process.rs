@@ -41,6 +41,9 @@ pub const CLONE_NEWNET: u64 = 0x4000_0000;
 /// New time namespace (Linux 5.6; clone3(2) only, the bit is part of clone(2)'s exit signal).
 pub const CLONE_NEWTIME: u64 = 0x0000_0080;
 
+/// Number of rt_sigtimedwait(2), as `/proc/PID/syscall` shows it.
+pub const RT_SIGTIMEDWAIT: i64 = libc::SYS_rt_sigtimedwait;
+
 const CLONE_PIDFD: u64 = 0x0000_1000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;

@@ -25,7 +25,8 @@ pub struct CommitSpec {
 }
 
 /// Files that the engine puts into every container; never part of an image.
-const ENGINE_FILES: [&str; 7] = ["dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/resolv.conf", ".dockerenv"];
+const ENGINE_FILES: [&str; 8] =
+    ["dev", "proc", "sys", "etc/mtab", "etc/hosts", "etc/hostname", "etc/resolv.conf", ".dockerenv"];
 
 impl Engine {
     /// Makes an image of a container's changes on top of its image. Mounts are not part of it.

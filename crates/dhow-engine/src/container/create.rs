@@ -13,8 +13,8 @@ use dhow_types::{
     Timestamp,
 };
 use std::fs::{self, File};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 /// A container that exists now.
 #[derive(Debug, Clone)]
@@ -110,7 +110,11 @@ impl Engine {
         files::make_dir(&upper)?;
         files::make_dir(&work)?;
         self.store().prepare_upper(&upper, &image.config.rootfs.diff_ids)?;
-        Ok(())
+        // Programs look for this file to find out that they are in a container.
+        let mark = upper.join(".dockerenv");
+        File::create(&mark).map_err(EngineError::state("create", &mark))?;
+        let lower = self.store().lower_dirs(&image.config.rootfs.diff_ids)?;
+        add_mtab(&upper, &lower).map_err(EngineError::state("prepare", &upper))
     }
 
     fn claim_random_name(&self, id: &ContainerId) -> Result<String, EngineError> {
@@ -244,6 +248,30 @@ impl Engine {
             cidfile: spec.cidfile.as_ref().map(|p| p.display().to_string()).unwrap_or_default(),
         })
     }
+}
+
+/// `/etc/mtab`, for the programs that still read it, where the image has an `/etc` without one. Layers are hostile: they
+/// are only looked at, and never through a symbolic link.
+fn add_mtab(upper: &Path, lower: &[PathBuf]) -> std::io::Result<()> {
+    let mut like = None;
+    for layer in lower {
+        match fs::symlink_metadata(layer.join("etc")) {
+            Ok(etc) if etc.is_dir() => {
+                if fs::symlink_metadata(layer.join("etc/mtab")).is_ok() {
+                    return Ok(());
+                }
+                like = like.or(Some(etc));
+            }
+            Ok(_) => return Ok(()),
+            Err(_) => {}
+        }
+    }
+    let Some(like) = like else { return Ok(()) };
+    let etc = upper.join("etc");
+    fs::create_dir(&etc)?;
+    std::os::unix::fs::chown(&etc, Some(like.uid()), Some(like.gid()))?;
+    fs::set_permissions(&etc, like.permissions())?;
+    std::os::unix::fs::symlink("/proc/mounts", etc.join("mtab"))
 }
 
 /// Docker's rules for flags that a shared network stack forbids.

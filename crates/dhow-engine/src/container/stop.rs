@@ -27,7 +27,7 @@ impl Engine {
         if !container.is_alive() {
             return Err(EngineError::Unchanged(format!("container {} is not running", id.short())));
         }
-        self.mark_stopped(id)?;
+        self.mark_stopped(id);
         let signal = signal.or_else(|| container.record.stop_signal.as_deref()?.parse().ok()).unwrap_or(Signal::TERM);
         let seconds = timeout.or(container.record.stop_timeout).unwrap_or(STOP_SECONDS);
         let mut exit = self.watch_exit(id)?;
@@ -68,7 +68,7 @@ impl Engine {
         if signal != Signal::KILL {
             return send_signal(&self.open_process(&container)?, signal);
         }
-        self.mark_stopped(id)?;
+        self.mark_stopped(id);
         let mut exit = self.watch_exit(id)?;
         send_signal(&self.open_process(&container)?, signal)?;
         if container.state.status == Status::Paused {
@@ -153,10 +153,12 @@ impl Engine {
         Cgroup::open(&crate::paths::Paths::cgroup(id)).map_err(cgroup_error)
     }
 
-    fn mark_stopped(&self, id: &ContainerId) -> Result<(), EngineError> {
-        let mut guard = self.lock(id)?;
-        guard.state.manually_stopped = true;
-        guard.save_state()
+    /// Notes that somebody wanted the end. A full disk must not keep a container from being stopped.
+    fn mark_stopped(&self, id: &ContainerId) {
+        if let Ok(mut guard) = self.lock(id) {
+            guard.state.manually_stopped = true;
+            let _ = guard.save_state();
+        }
     }
 
     /// A handle on the container's first process that cannot mean a later process with its number.
@@ -239,17 +241,30 @@ fn cgroup_error(error: dhow_runtime::cgroup::CgroupError) -> EngineError {
 }
 
 /// Whether the first process would never notice the signal: it has a PID namespace of its own, where signals without a
-/// handler have no effect on it (pid_namespaces(7)), and it has neither a handler nor blocks it to wait for it.
+/// handler have no effect on it (pid_namespaces(7)), and it has neither a handler nor a thread that waits for signals.
 fn is_deaf(container: &Container, signal: Signal) -> bool {
     let Record { host, .. } = &container.record;
-    if !host.pid.is_empty() {
+    // The built-in init listens always.
+    if !host.pid.is_empty() || host.init {
         return false;
     }
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", container.state.pid)) else { return false };
-    hears(&status, signal) == Some(false)
+    // Whatever cannot be read may hear.
+    let tasks = format!("/proc/{}/task", container.state.pid);
+    let Ok(tasks) = std::fs::read_dir(tasks) else { return false };
+    tasks.flatten().all(|task| {
+        let read = |name: &str| std::fs::read_to_string(task.path().join(name));
+        let (Ok(status), Ok(call)) = (read("status"), read("syscall")) else { return false };
+        !waits_for_signals(&call) && hears(&status, signal) == Some(false)
+    })
 }
 
-/// Reads `SigCgt` and `SigBlk` of a `/proc/PID/status`.
+/// Whether a thread's `/proc/PID/task/TID/syscall` says that it is in rt_sigtimedwait(2), which takes the signals that
+/// it waits for out of the blocked ones as long as it waits.
+fn waits_for_signals(call: &str) -> bool {
+    call.split(' ').next().and_then(|n| n.parse().ok()) == Some(dhow_sys::process::RT_SIGTIMEDWAIT)
+}
+
+/// Reads `SigCgt` and `SigBlk` of a thread's `status`.
 fn hears(status: &str, signal: Signal) -> Option<bool> {
     let mask = |field: &str| {
         let line = status.lines().find_map(|l| l.strip_prefix(field))?;
@@ -271,5 +286,7 @@ mod tests {
         assert_eq!(hears(&status("0000000000004000", none), Signal::TERM), Some(true));
         assert_eq!(hears(&status(none, "0000000000004000"), Signal::TERM), Some(true));
         assert_eq!(hears("", Signal::TERM), None);
+        assert!(waits_for_signals(&format!("{} 0x7ffc 0x0", dhow_sys::process::RT_SIGTIMEDWAIT)));
+        assert!(!waits_for_signals("running\n"));
     }
 }

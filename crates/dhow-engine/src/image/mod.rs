@@ -63,6 +63,9 @@ impl Engine {
         platform: Option<&Platform>,
         progress: &dyn Progress,
     ) -> Result<Pulled, EngineError> {
+        if reference.repository() == "docker.io/library/scratch" {
+            return Err(EngineError::Forbidden("'scratch' is a reserved name".to_owned()));
+        }
         pull::pull(self.store(), self.registry(), reference, platform, progress)
     }
 
