@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 /// Bytes after which the disk gets something to do.
-const PIECE: u64 = 64 << 20;
+const PIECE: u64 = 256 << 20;
 
 /// See the module. One per open store.
 #[derive(Debug, Default)]
