@@ -57,7 +57,7 @@ pub enum StoreError {
         reason: String,
     },
     /// Bytes are not what their digest says.
-    #[error("{what} is corrupt: expected {expected}, got {found}")]
+    #[error("{what} is corrupt: expected digest {expected}, got {found}")]
     Mismatch {
         /// What was verified.
         what: &'static str,

@@ -284,3 +284,80 @@ fn pulls_and_removals_at_once() {
     }
     assert_eq!((count(&t.root().join("layers")), count(&t.root().join("tmp"))), (0, 0));
 }
+
+#[test]
+fn root_overlay_shows_what_the_layers_mean() {
+    use std::os::unix::fs::MetadataExt;
+    on_small_disk("size=32m", |disk| {
+        let store = Store::open(&disk.join("root")).unwrap();
+        let put = |tar: Tar| {
+            let tar = tar.finish();
+            let diff = Digest::of(&tar);
+            store.publish(vec![store.unpack(tar.as_slice(), Compression::None, &diff).unwrap()]).unwrap();
+            diff
+        };
+        let mut owned = Tar::entry(crate::tar::Kind::Directory, "srv/data", 0o2750);
+        (owned.uid, owned.gid) = (7, 8);
+        owned.xattrs.push((b"user.mark".to_vec(), b"1".to_vec()));
+        let base = put(Tar::new()
+            .dir("./", 0o711)
+            .dir("srv", 0o701)
+            .put(&owned)
+            .file("srv/data/old", b"1")
+            .file("gone", b"1"));
+        // Implies srv and srv/data, hides two things, and starts a directory afresh.
+        let top = put(Tar::new()
+            .file("srv/data/new", b"2")
+            .file(".wh.gone", b"")
+            .file("srv/data/.wh.old", b"")
+            .dir("fresh", 0o755)
+            .file("fresh/.wh..wh..opq", b""));
+        let diff_ids = [base, top];
+        let lower = store.lower_dirs(&diff_ids).unwrap();
+        assert_eq!(lower.len(), 3);
+        let scratch = store.new_upper().unwrap();
+        store.prepare_upper(&scratch.upper(), &diff_ids).unwrap();
+        let merged = disk.join("merged");
+        std::fs::create_dir(&merged).unwrap();
+        let list: Vec<String> = lower.iter().map(|p| p.to_str().unwrap().to_owned()).collect();
+        let (upper, work) = (scratch.upper(), scratch.work());
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={},redirect_dir=off,metacopy=off",
+            list.join(":"),
+            upper.display(),
+            work.display()
+        );
+        let options = std::ffi::CString::new(options).unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("overlay", &merged, "overlay", flags, Some(options.as_c_str())).unwrap();
+        let look = |path: &str| {
+            let m = merged.join(path).metadata().unwrap();
+            (m.mode() & 0o7777, m.uid(), m.gid())
+        };
+        assert_eq!(look(""), (0o711, 0, 0));
+        assert_eq!(look("srv"), (0o701, 0, 0));
+        assert_eq!(look("srv/data"), (0o2750, 7, 8));
+        let data = std::fs::File::open(merged.join("srv/data")).unwrap();
+        assert_eq!(dhow_sys::xattr::get(&data, b"user.mark").unwrap().as_deref(), Some(&b"1"[..]));
+        assert!(merged.join("srv/data/new").exists() && !merged.join("srv/data/old").exists());
+        assert!(!merged.join("gone").exists() && merged.join("fresh").is_dir());
+        // What is done in the overlay becomes the next layer: the copied-up directory, a removal, a new file.
+        std::fs::remove_file(merged.join("srv/data/new")).unwrap();
+        std::fs::write(merged.join("srv/data/third"), b"3").unwrap();
+        rustix::mount::unmount(&merged, rustix::mount::UnmountFlags::empty()).unwrap();
+        let root = Some(store.root_attributes(&diff_ids).unwrap());
+        let options = crate::StageOptions { root, ..crate::StageOptions::default() };
+        let staged = store.stage_scratch(scratch, &options).unwrap();
+        let third = *staged.diff_id();
+        store.publish(vec![staged]).unwrap();
+        let tar = crate::layer::upper::tar_of(&store, &third);
+        let mut reader = crate::tar::read::TarReader::new(tar.as_slice(), "test");
+        let mut seen = Vec::new();
+        while let Some(entry) = reader.next().unwrap() {
+            seen.push((String::from_utf8(entry.path).unwrap(), entry.mode, entry.uid));
+        }
+        let expected =
+            [("srv/", 0o701, 0), ("srv/data/", 0o2750, 7), ("srv/data/.wh.new", 0, 0), ("srv/data/third", 0o644, 0)];
+        assert_eq!(seen, expected.map(|(path, mode, uid)| (path.to_owned(), mode, uid)));
+    });
+}

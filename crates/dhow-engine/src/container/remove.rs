@@ -3,7 +3,7 @@
 use super::Guard;
 use crate::live::Live;
 use crate::{Engine, EngineError, files};
-use dhow_types::{ContainerId, Signal};
+use dhow_types::{Categorized, ContainerId, ErrorKind, Signal};
 use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
@@ -53,7 +53,11 @@ impl Engine {
     }
 
     fn remove_settled(&self, id: &ContainerId, live: &Live, options: RemoveOptions) -> Result<(), EngineError> {
-        self.settle(id, live)?;
+        match self.settle(id, live) {
+            // A full disk takes no new state, and this one is about to go anyway.
+            Err(e) if e.kind() != ErrorKind::Exhausted => return Err(e),
+            _ => {}
+        }
         let guard = match self.lock(id) {
             Ok(guard) => guard,
             // Removed by its own `--rm` while we waited.
