@@ -339,6 +339,7 @@ fn root_overlay_shows_what_the_layers_mean() {
         assert_eq!(look("srv/data"), (0o2750, 7, 8));
         let data = std::fs::File::open(merged.join("srv/data")).unwrap();
         assert_eq!(dhow_sys::xattr::get(&data, b"user.mark").unwrap().as_deref(), Some(&b"1"[..]));
+        drop(data);
         assert!(merged.join("srv/data/new").exists() && !merged.join("srv/data/old").exists());
         assert!(!merged.join("gone").exists() && merged.join("fresh").is_dir());
         // What is done in the overlay becomes the next layer: the copied-up directory, a removal, a new file.
