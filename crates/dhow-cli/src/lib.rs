@@ -1,8 +1,8 @@
 //! The docker-compatible command line.
 //!
-//! Arguments are read in two stages: what was typed ([`flags`]), then what it means (each command). A command asks the
+//! Arguments are read in two stages: what was typed (`flags`), then what it means (each command). A command asks the
 //! engine and prints; decisions are the engine's. Errors are printed and turned into an exit code in one place
-//! ([`error::finish`]).
+//! (`error::finish`).
 //!
 //! Deliberately absent: decisions about containers, anything that an API server would need too.
 

@@ -12,8 +12,10 @@ use std::fs::{self, File};
 use std::io;
 use std::time::{Duration, SystemTime};
 
-/// Commands on the hot path heal at most this often, and only when nobody waits for them.
+/// With many containers alive, background healing happens at most this often.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Up to so many is few.
+const FEW: usize = 16;
 
 impl Engine {
     /// Heals everything that can be seen. Never stops at a failure; returns the first.
@@ -33,11 +35,12 @@ impl Engine {
         first
     }
 
-    /// Heals unless somebody did a moment ago.
-    pub(crate) fn heal_if_due(&self) -> Result<(), EngineError> {
+    /// Heals when nobody waits: always while little is alive, and otherwise unless somebody did a moment ago, so that the
+    /// work of many short containers does not grow with the square of their number.
+    pub(crate) fn heal_in_background(&self) -> Result<(), EngineError> {
         let stamp = fs::metadata(self.paths.run().join("healed")).and_then(|m| m.modified());
         let recent = stamp.is_ok_and(|t| SystemTime::now().duration_since(t).is_ok_and(|age| age < INTERVAL));
-        if recent { Ok(()) } else { self.heal() }
+        if recent && self.live_ids()?.len() > FEW { Ok(()) } else { self.heal() }
     }
 
     /// Heals one container, unless somebody is responsible for it.

@@ -79,7 +79,7 @@ impl Engine {
         let _ = kept;
         if !built.all_cached {
             // Leftovers of killed builds, which no container's end would meet.
-            let _ = self.heal_if_due();
+            let _ = self.heal_in_background();
         }
         Ok(built.image)
     }

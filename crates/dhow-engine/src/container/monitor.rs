@@ -119,7 +119,7 @@ impl Lifecycle for Started<'_> {
         // Healing after other commands that were killed, and the one fsync that makes a long-lived container's record
         // survive a power cut: both while nobody waits.
         let _ = self.engine.sync_container(self.id);
-        let _ = self.engine.heal_if_due();
+        let _ = self.engine.heal_in_background();
     }
 
     fn exited(&mut self, exit: Exit) -> Outcome {
@@ -154,6 +154,8 @@ fn finish(engine: &Engine, id: &ContainerId, mut life: Life, live: Live) {
         engine.delete_trash(id);
     }
     let _ = live.release();
+    // What a killed command left may have been held by its dying children when the last command looked.
+    let _ = engine.heal_in_background();
 }
 
 fn record_failure(engine: &Engine, id: &ContainerId, error: &EngineError) -> bool {

@@ -3,7 +3,7 @@
 //! Rules that hold for every request (the reasons are in `docs/design/0002-registry-client.md`):
 //! - an `Authorization` header goes only to the origin (scheme, host, port) that asked for it, never along a redirect to
 //!   another one, and a redirect from https to http is not followed;
-//! - a registry's credential goes to a token server only under [`auth`]'s realm rule, a mirror's requests carry the
+//! - a registry's credential goes to a token server only under `auth`'s realm rule, a mirror's requests carry the
 //!   mirror's credential;
 //! - documents are capped at [`MAX_DOCUMENT`], verified against their digest as received;
 //! - waits are bounded: `Retry-After` is honoured up to a minute, the number of retries without progress is limited.
