@@ -2,12 +2,14 @@
 //! implement it in memory.
 
 use crate::context::FileStat;
+use crate::drive::Pending;
+use crate::options::RunLimits;
 use dhow_dockerfile::{CacheSharing, RunNetwork};
 use dhow_oci::image::ImageConfig;
 use dhow_types::{Categorized, Digest, ErrorKind, Platform, Reference, Timestamp};
 use std::fmt;
 use std::fs::File;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// An error of the surroundings. It shows as the error it wraps.
@@ -105,6 +107,10 @@ pub struct RunStep {
     pub mounts: Vec<Mounted>,
     /// Additional `/etc/hosts` lines: (name, address).
     pub extra_hosts: Vec<(String, String)>,
+    /// Without confinement: `RUN --security=insecure`.
+    pub insecure: bool,
+    /// Limits.
+    pub limits: RunLimits,
 }
 
 /// A file that only one command sees.
@@ -165,7 +171,7 @@ pub struct RunOutcome {
     pub layer: Option<Digest>,
 }
 
-/// The builder's surroundings.
+/// The builder's surroundings. The futures of several stages are driven at once.
 pub trait Backend {
     /// Finds an image by reference or id, pulling it when it is not there or when `pull` asks for it. `platform` is given
     /// when the Dockerfile or the caller names one.
@@ -187,23 +193,33 @@ pub trait Backend {
 
     /// Runs `work` on the merged root of some layers (lowest first) and keeps its changes as a layer. Changes are stamped
     /// not later than `clamp` (Unix seconds) if it is given.
-    fn edit(&self, layers: &[Digest], clamp: Option<i64>, work: &mut Work<'_>) -> Result<Edited, BackendError>;
+    fn edit<'a>(
+        &'a self,
+        layers: &'a [Digest],
+        clamp: Option<i64>,
+        work: &'a mut Work<'a>,
+    ) -> Pending<'a, Result<Edited, BackendError>>;
 
     /// Runs `work` on the merged root of some layers, read only. May be called from within the work of an edit.
-    fn view(&self, layers: &[Digest], work: &mut Work<'_>) -> Result<Vec<u8>, BackendError>;
+    fn view<'a>(
+        &'a self,
+        layers: &'a [Digest],
+        work: &'a mut Work<'a>,
+    ) -> Pending<'a, Result<Vec<u8>, BackendError>>;
 
-    /// Makes a directory that lasts until the next [`Backend::run`] is over, fills it by `work`, and returns its number.
-    fn scratch(&self, work: &mut Work<'_>) -> Result<usize, BackendError>;
+    /// Makes an empty directory that lasts until the [`Backend::run`] which mounts it is over. Returns its number and the
+    /// directory, to be filled before.
+    fn scratch(&self) -> Result<(usize, OwnedFd), BackendError>;
 
     /// Runs a command on the merged root and keeps its changes as a layer when it succeeds. `output` gets what the
     /// command writes; `true` is standard error.
-    fn run(
-        &self,
-        layers: &[Digest],
-        step: &RunStep,
+    fn run<'a>(
+        &'a self,
+        layers: &'a [Digest],
+        step: &'a RunStep,
         clamp: Option<i64>,
-        output: &mut dyn FnMut(bool, &[u8]),
-    ) -> Result<RunOutcome, BackendError>;
+        output: &'a mut dyn FnMut(bool, &[u8]),
+    ) -> Pending<'a, Result<RunOutcome, BackendError>>;
 
     /// Whether a file is a tar archive, possibly compressed. The file's position may change.
     fn is_archive(&self, file: &File) -> bool;

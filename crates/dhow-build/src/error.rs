@@ -41,9 +41,9 @@ pub enum BuildError {
     /// Known to BuildKit, not done by dhow.
     #[error("{0} is not supported")]
     Unsupported(String),
-    /// `RUN --network=host` in a build that was not started for it. The wording is BuildKit's.
-    #[error("network.host is not allowed")]
-    NotEntitled,
+    /// A command wants what only whoever starts the build can allow. The wording is BuildKit's.
+    #[error("{0} is not allowed")]
+    NotEntitled(&'static str),
     /// An argument of an instruction is wrong.
     #[error("{0}")]
     Invalid(String),
@@ -111,7 +111,7 @@ impl Categorized for BuildError {
             Self::Line { source, .. } => source.kind(),
             Self::Backend(e) => e.kind(),
             Self::Unsupported(_) => ErrorKind::Unsupported,
-            Self::NotEntitled => ErrorKind::Forbidden,
+            Self::NotEntitled(_) => ErrorKind::Forbidden,
             Self::SourceNotFound { .. } => ErrorKind::NotFound,
             Self::Context { .. } | Self::Config(_) => ErrorKind::Internal,
             _ => ErrorKind::Invalid,
@@ -123,7 +123,7 @@ impl Categorized for BuildError {
             Self::Line { source, .. } => source.hint(),
             Self::Backend(e) => e.hint(),
             Self::Parse(e) => e.hint(),
-            Self::NotEntitled => Some("start the build with --network host if the Dockerfile may use it".to_owned()),
+            Self::NotEntitled(what) => Some(format!("start the build with --allow {what} if the Dockerfile may use it")),
             Self::SourceNotFound { ignored: false, .. } => {
                 Some("paths of COPY and ADD are relative to the build context".to_owned())
             }

@@ -5,7 +5,8 @@
 //! ```
 //! [`build`] plans first ([`plan`]: which stages the target needs, their base images, their `ONBUILD` triggers), then
 //! carries the stages out in dependency order. A stage's state is its list of layers, its config and its variables;
-//! nothing else flows between stages, so that stages without a path between them can run at the same time later.
+//! nothing else flows between stages, so stages without a path between them run at the same time: each is a future, and
+//! [`drive`] drives them in one thread.
 //!
 //! Everything that touches an image store, a container or the network stands behind [`Backend`], which the caller
 //! implements. What this crate does itself: reading the context by file descriptor ([`context`]), and changing a root
@@ -16,6 +17,7 @@
 mod backend;
 pub mod context;
 mod copyspec;
+pub mod drive;
 mod error;
 mod exec;
 mod history;
@@ -32,7 +34,8 @@ pub use backend::{
     Backend, BackendError, BaseImage, CachedStep, Edited, MountSource, Mounted, RunFile, RunOutcome, RunStep, Work,
 };
 pub use context::{Context, FileStat};
+pub use drive::Pending;
 pub use error::BuildError;
 pub use exec::{Built, apply_change, build};
-pub use options::BuildOptions;
+pub use options::{BuildOptions, Entitlements, NamedContext, RunLimits};
 pub use output::{BuildEvent, BuildOutput};

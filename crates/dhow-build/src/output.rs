@@ -3,14 +3,14 @@
 use dhow_types::Digest;
 use std::time::Duration;
 
-/// Something happened.
+/// Something happened. Steps have numbers from 1 to the total, in the plan's order; several may be under way at once.
 #[derive(Debug)]
 pub enum BuildEvent<'a> {
-    /// A step begins. `index` counts from 1 to `total` over all stages that are built.
+    /// A step begins.
     StepStarted {
-        /// Position.
-        index: usize,
-        /// Number of steps.
+        /// Its number.
+        step: usize,
+        /// Number of steps over all stages that are built.
         total: usize,
         /// Name of the stage, if it has one.
         stage: Option<&'a str>,
@@ -18,9 +18,21 @@ pub enum BuildEvent<'a> {
         text: &'a str,
     },
     /// The step's result came from the cache.
-    Cached,
+    Cached {
+        /// Its number.
+        step: usize,
+    },
+    /// Something about the step that the caller asked to be told.
+    Note {
+        /// Its number.
+        step: usize,
+        /// Text, one line.
+        text: &'a str,
+    },
     /// A command wrote something.
     Output {
+        /// The step's number.
+        step: usize,
         /// To standard error.
         stderr: bool,
         /// What.
@@ -28,10 +40,17 @@ pub enum BuildEvent<'a> {
     },
     /// A step ended well.
     StepDone {
+        /// Its number.
+        step: usize,
         /// How long it took.
         duration: Duration,
         /// The layer it made.
         layer: Option<Digest>,
+    },
+    /// A step failed. Others that were under way are ended, and end without a word.
+    StepFailed {
+        /// Its number.
+        step: usize,
     },
     /// Something that is probably not meant.
     Warning {
@@ -56,6 +75,9 @@ pub enum BuildEvent<'a> {
 pub trait BuildOutput {
     /// Called for each event, in order.
     fn event(&mut self, event: &BuildEvent<'_>);
+
+    /// Called about ten times a second while the build waits for something.
+    fn tick(&mut self) {}
 }
 
 /// Tells nobody.

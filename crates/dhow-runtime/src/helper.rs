@@ -10,8 +10,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 /// Most bytes that come back.
 const LIMIT: u64 = 64 << 20;
@@ -30,34 +31,84 @@ pub fn with_rootfs(
     rootfs: &Rootfs<'_>,
     f: impl FnOnce(BorrowedFd<'_>) -> Result<Vec<u8>, String>,
 ) -> Result<Vec<u8>, LaunchError> {
-    if !maker::single_threaded()? {
-        return Err(LaunchError::Threads);
+    let mut helper = Helper::start(rootfs, f)?;
+    loop {
+        if let Some(result) = helper.receive() {
+            return result;
+        }
     }
-    let failed = |e: rustix::io::Errno| LaunchError::step(Stage::Stdio, "cannot make a pipe")(e.into());
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
-    // Taken out in both processes: here to use it, there so that a write fails when nobody reads any more.
-    let read = Cell::new(Some(read));
-    let mut write = File::from(write);
-    let child = sys::clone_child(sys::CLONE_NEWNS, None, || {
-        drop(read.take());
-        i32::from(answer(&mut write, rootfs, f).is_err())
-    })
-    .map_err(LaunchError::step(Stage::Namespaces, "cannot make a process in a mount namespace"))?;
-    drop(write);
-    let result = match read.take() {
-        Some(read) => receive(read),
-        None => Ok(Vec::new()),
-    };
-    let oversized = result.as_ref().is_ok_and(|bytes| bytes.len() as u64 > LIMIT);
-    let exit = match (&result, oversized) {
-        (Ok(_), false) => sys::wait(child.pidfd.as_fd()).ok(),
-        _ => maker::discard(&child),
-    };
-    let bytes = result.map_err(LaunchError::step(Stage::Program, "cannot read the answer of the process"))?;
-    if oversized {
-        return Err(Failure::new(Stage::Program, format!("the answer is larger than {LIMIT} bytes")).into());
+}
+
+/// A child process at work on a root, for callers who have other things to do meanwhile. Dropping it ends the work.
+#[derive(Debug)]
+pub struct Helper {
+    child: sys::Child,
+    answer: Rc<OwnedFd>,
+    bytes: Vec<u8>,
+    is_done: bool,
+}
+
+impl Helper {
+    /// Starts the work; see [`with_rootfs`].
+    pub fn start(
+        rootfs: &Rootfs<'_>,
+        f: impl FnOnce(BorrowedFd<'_>) -> Result<Vec<u8>, String>,
+    ) -> Result<Self, LaunchError> {
+        if !maker::single_threaded()? {
+            return Err(LaunchError::Threads);
+        }
+        let failed = |e: rustix::io::Errno| LaunchError::step(Stage::Stdio, "cannot make a pipe")(e.into());
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+        // Taken out in both processes: here to use it, there so that a write fails when nobody reads any more.
+        let read = Cell::new(Some(read));
+        let mut write = File::from(write);
+        let child = sys::clone_child(sys::CLONE_NEWNS, None, || {
+            drop(read.take());
+            i32::from(answer(&mut write, rootfs, f).is_err())
+        })
+        .map_err(LaunchError::step(Stage::Namespaces, "cannot make a process in a mount namespace"))?;
+        let Some(read) = read.take() else {
+            maker::discard(&child);
+            return Err(Failure::new(Stage::Stdio, "the pipe is gone").into());
+        };
+        Ok(Self { child, answer: Rc::new(read), bytes: Vec::new(), is_done: false })
     }
-    read_answer(&bytes).unwrap_or(Err(LaunchError::Died(exit.unwrap_or(sys::Exit::Code(1)))))
+
+    /// The file that can be read when [`Helper::receive`] has something to do.
+    pub fn answer(&self) -> &Rc<OwnedFd> {
+        &self.answer
+    }
+
+    /// Takes what has come, waiting for it if nothing has; the outcome when that was all. To be called until then.
+    pub fn receive(&mut self) -> Option<Result<Vec<u8>, LaunchError>> {
+        let mut buffer = [0_u8; 16 << 10];
+        let failed = LaunchError::step(Stage::Program, "cannot read the answer of the process");
+        match rustix::io::read(&*self.answer, &mut buffer) {
+            Ok(0) => {}
+            Ok(n) => {
+                self.bytes.extend(buffer.get(..n).unwrap_or_default());
+                if self.bytes.len() as u64 <= LIMIT {
+                    return None;
+                }
+                let text = format!("the answer is larger than {LIMIT} bytes");
+                return Some(Err(Failure::new(Stage::Program, text).into()));
+            }
+            Err(rustix::io::Errno::INTR) => return None,
+            Err(e) => return Some(Err(failed(e.into()))),
+        }
+        self.is_done = true;
+        let exit = sys::wait(self.child.pidfd.as_fd()).ok();
+        let answer = read_answer(&self.bytes);
+        Some(answer.unwrap_or(Err(LaunchError::Died(exit.unwrap_or(sys::Exit::Code(1))))))
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if !self.is_done {
+            maker::discard(&self.child);
+        }
+    }
 }
 
 /// The child's side.
@@ -89,12 +140,6 @@ fn answer(
 fn mount(rootfs: &Rootfs<'_>) -> Result<OwnedFd, Failure> {
     mount::set_propagation_of_all(Propagation::Private).or_fail(Stage::Root, || "cannot make the mounts private")?;
     rootfs::mount_root(rootfs, |_| Ok(()))
-}
-
-fn receive(read: OwnedFd) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::from(read).take(LIMIT + 2).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// `None` when there is no answer: the child died.

@@ -44,6 +44,6 @@ mod workdir;
 pub use default_spec::default_spec;
 pub use error::{LaunchError, Stage};
 pub use exec::exec;
-pub use helper::with_rootfs;
+pub use helper::{Helper, with_rootfs};
 pub use launch::launch;
 pub use request::{ExecRequest, LaunchRequest, Launched, Rootfs, StdioPlan};

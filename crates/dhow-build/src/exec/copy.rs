@@ -6,6 +6,7 @@ use super::stage::StageState;
 use crate::backend::{Backend, CachedStep};
 use crate::context::{Found, SourceTree};
 use crate::copyspec;
+use crate::drive;
 use crate::error::BuildError;
 use crate::history::MARK;
 use crate::key::KeyBuilder;
@@ -49,8 +50,8 @@ impl Job {
 }
 
 impl Builder<'_> {
-    pub(super) fn copy(
-        &mut self,
+    pub(super) async fn copy(
+        &self,
         state: &mut StageState,
         copy: &Copy,
         from: Option<&CopyFrom>,
@@ -62,20 +63,19 @@ impl Builder<'_> {
             job.created_by = job.created_by.replacen("COPY", "COPY --parents", 1);
         }
         match from {
-            None => self.copy_context(state, &job),
+            None => self.copy_context(state, &job).await,
             Some(CopyFrom::Image(image)) => {
                 let layers = image.config.rootfs.diff_ids.clone();
-                self.copy_layers(state, &job, &layers)
+                self.copy_layers(state, &job, &layers).await
             }
             Some(CopyFrom::Stage(number)) => {
-                let source = self.finished.get(number).map(|s| s.layers.clone());
-                let layers = source.ok_or_else(|| BuildError::NoStage(number.to_string()))?;
-                self.copy_layers(state, &job, &layers)
+                let layers = self.layers_of(*number)?;
+                self.copy_layers(state, &job, &layers).await
             }
         }
     }
 
-    pub(super) fn add(&mut self, state: &mut StageState, add: &Add, line: u32) -> Result<(), BuildError> {
+    pub(super) async fn add(&self, state: &mut StageState, add: &Add, line: u32) -> Result<(), BuildError> {
         if add.checksum.is_some() {
             return Err(BuildError::Unsupported("ADD --checksum".to_owned()));
         }
@@ -89,11 +89,11 @@ impl Builder<'_> {
             let remote: String = remote.chars().take(100).collect();
             return Err(BuildError::Unsupported(format!("ADD of a {kind} ({remote})")));
         }
-        self.copy_context(state, &job)
+        self.copy_context(state, &job).await
     }
 
     fn job(
-        &mut self,
+        &self,
         state: &StageState,
         name: &'static str,
         files: &FileSources,
@@ -120,7 +120,7 @@ impl Builder<'_> {
         }
         let written = self.expand(state, &files.destination, line)?;
         no_nul(&written)?;
-        let mut expanded = |text: &Option<String>| text.as_ref().map(|t| self.expand(state, t, line)).transpose();
+        let expanded = |text: &Option<String>| text.as_ref().map(|t| self.expand(state, t, line)).transpose();
         let (chown, chmod) = (expanded(&files.chown)?, expanded(&files.chmod)?);
         let (chown, chmod) = (chown.filter(|t| !t.is_empty()), chmod.filter(|t| !t.is_empty()));
         let owner = chown.as_deref().map(Owner::parse).transpose().map_err(invalid)?;
@@ -157,13 +157,13 @@ impl Builder<'_> {
         key
     }
 
-    fn copy_context(&mut self, state: &mut StageState, job: &Job) -> Result<(), BuildError> {
+    async fn copy_context(&self, state: &mut StageState, job: &Job) -> Result<(), BuildError> {
         let mut key = self.copy_key("copy", state, job);
         let Some(context) = self.context else {
             if let Some(word) = job.words.first() {
                 return Err(BuildError::NoContext(word.clone()));
             }
-            return self.copy_inline(state, job, &key.finish());
+            return self.copy_inline(state, job, &key.finish()).await;
         };
         let tree = SourceTree {
             root: context.root(),
@@ -174,7 +174,7 @@ impl Builder<'_> {
         let found = find_all(&tree, job)?;
         found.iter().for_each(|f| f.fingerprint(&mut key));
         let key = key.finish();
-        if let Some(hit) = self.cached(&key)? {
+        if let Some(hit) = self.cached(state, &key)? {
             state.add_layer(job.created_by.clone(), hit.layer, hit.created);
             return Ok(());
         }
@@ -182,33 +182,35 @@ impl Builder<'_> {
         let root = context.root();
         let edited = backend.edit(job.base(state), self.options.source_date_epoch, &mut |target| {
             copy_all(backend, Root(target), root, job, &found).map(reply).map_err(|e| report(&e))
-        })?;
+        })
+        .await?;
         let changed = edited.reply.first() == Some(&1);
         self.keep(state, job, &key, edited.layer, changed)
     }
 
-    fn copy_inline(&mut self, state: &mut StageState, job: &Job, key: &Digest) -> Result<(), BuildError> {
-        if let Some(hit) = self.cached(key)? {
+    async fn copy_inline(&self, state: &mut StageState, job: &Job, key: &Digest) -> Result<(), BuildError> {
+        if let Some(hit) = self.cached(state, key)? {
             state.add_layer(job.created_by.clone(), hit.layer, hit.created);
             return Ok(());
         }
         let backend = self.backend;
         let edited = backend.edit(job.base(state), self.options.source_date_epoch, &mut |target| {
             copy_all(backend, Root(target), target, job, &[]).map(reply).map_err(|e| report(&e))
-        })?;
+        })
+        .await?;
         self.keep(state, job, key, edited.layer, false)
     }
 
     /// `COPY --from`: known by the source's layers, or by the content of what is copied.
-    fn copy_layers(&mut self, state: &mut StageState, job: &Job, layers: &[Digest]) -> Result<(), BuildError> {
+    async fn copy_layers(&self, state: &mut StageState, job: &Job, layers: &[Digest]) -> Result<(), BuildError> {
         let mut key = self.copy_key("copy layers", state, job);
         key.digests(layers);
         key.list(&job.words);
         key.text(&format!("{:?}", job.exclude));
         let by_layers = key.finish();
-        let remembered = if self.options.no_cache { None } else { self.backend.cache_get(&by_layers)? };
+        let remembered = if state.no_cache { None } else { self.backend.cache_get(&by_layers)? };
         if remembered.is_some()
-            && let Some(hit) = self.cached(&by_layers)?
+            && let Some(hit) = self.cached(state, &by_layers)?
         {
             state.add_layer(job.created_by.clone(), hit.layer, hit.created);
             return Ok(());
@@ -221,25 +223,27 @@ impl Builder<'_> {
             let mut key = KeyBuilder::new("found");
             found.iter().for_each(|f| f.fingerprint(&mut key));
             Ok(key.finish().as_bytes().to_vec())
-        })?;
+        })
+        .await?;
         let mut key = self.copy_key("copy", state, job);
         key.bytes(&content);
         let by_content = key.finish();
-        if let Some(hit) = self.cached(&by_content)? {
+        if let Some(hit) = self.cached(state, &by_content)? {
             self.backend.cache_put(&by_layers, &hit)?;
             state.add_layer(job.created_by.clone(), hit.layer, hit.created);
             return Ok(());
         }
         let edited = backend.edit(job.base(state), self.options.source_date_epoch, &mut |target| {
             let target = Root(target);
-            backend
-                .view(layers, &mut |source| {
-                    let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
-                    let found = find_all(&tree, job).map_err(|e| report(&e))?;
-                    copy_all(backend, target, source, job, &found).map(reply).map_err(|e| report(&e))
-                })
-                .map_err(|e| report(&e))
-        })?;
+            // In the helper, which has nothing else to wait for.
+            drive::block_on(backend.view(layers, &mut |source| {
+                let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
+                let found = find_all(&tree, job).map_err(|e| report(&e))?;
+                copy_all(backend, target, source, job, &found).map(reply).map_err(|e| report(&e))
+            }))
+            .map_err(|e| report(&e))
+        })
+        .await?;
         let done = CachedStep { layer: edited.layer, created: self.stamp() };
         self.backend.cache_put(&by_layers, &done)?;
         self.backend.cache_put(&by_content, &done)?;
@@ -248,7 +252,7 @@ impl Builder<'_> {
     }
 
     fn keep(
-        &mut self,
+        &self,
         state: &mut StageState,
         job: &Job,
         key: &Digest,
@@ -265,7 +269,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    pub(super) fn workdir(&mut self, state: &mut StageState, path: &str, line: u32) -> Result<(), BuildError> {
+    pub(super) async fn workdir(&self, state: &mut StageState, path: &str, line: u32) -> Result<(), BuildError> {
         let path = self.expand(state, path, line)?;
         no_nul(&path)?;
         let full = copyspec::absolute(state.workdir(), &path);
@@ -282,7 +286,7 @@ impl Builder<'_> {
         key.text(&user);
         key.option(self.options.source_date_epoch.map(|e| e.to_string()).as_deref());
         let key = key.finish();
-        if let Some(hit) = self.cached(&key)? {
+        if let Some(hit) = self.cached(state, &key)? {
             state.add_layer(created_by, hit.layer, hit.created);
             return Ok(());
         }
@@ -290,7 +294,8 @@ impl Builder<'_> {
         let edited = self.backend.edit(&state.layers, self.options.source_date_epoch, &mut |target| {
             let root = Root(target);
             make_workdir(root, &full, owner.as_ref()).map(|()| Vec::new()).map_err(|e| report(&e))
-        })?;
+        })
+        .await?;
         let done = CachedStep { layer: edited.layer, created: self.stamp() };
         self.backend.cache_put(&key, &done)?;
         state.add_layer(created_by, done.layer, done.created);

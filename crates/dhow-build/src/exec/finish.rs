@@ -10,7 +10,7 @@ use dhow_types::{Digest, Timestamp};
 
 impl Builder<'_> {
     /// Writes the config and stores the image.
-    pub(super) fn finish(&mut self, state: StageState) -> Result<Digest, BuildError> {
+    pub(super) fn finish(&self, state: StageState) -> Result<Digest, BuildError> {
         let StageState { layers, mut config, own_history, .. } = state;
         config.config.labels.extend(self.options.labels.iter().cloned());
         config.rootfs.diff_ids.clone_from(&layers);
@@ -34,7 +34,7 @@ impl Builder<'_> {
 
     /// When the image was made: the same as last time when it is the same image, so that building it again gives the same
     /// id.
-    fn image_time(&mut self, config: &ImageConfig) -> Result<Timestamp, BuildError> {
+    fn image_time(&self, config: &ImageConfig) -> Result<Timestamp, BuildError> {
         if self.options.source_date_epoch.is_some() {
             return Ok(self.stamp());
         }
@@ -42,7 +42,7 @@ impl Builder<'_> {
         key.bytes(&serde_json::to_vec(config).map_err(BuildError::Config)?);
         let key = key.finish();
         // Only a build that did nothing new is the same as an earlier one.
-        if self.all_cached
+        if self.all_cached.get()
             && !self.options.no_cache
             && let Some(known) = self.backend.cache_get(&key)?
         {

@@ -12,16 +12,18 @@ pub use change::apply_change;
 
 use crate::backend::{Backend, CachedStep};
 use crate::context::Context;
+use crate::drive::{self, Pending};
 use crate::error::BuildError;
 use crate::options::BuildOptions;
 use crate::output::{BuildEvent, BuildOutput};
-use crate::plan::{self, PlannedStage, at};
+use crate::plan::{self, Base, CopyFrom, PlannedStage, at};
 use crate::scope::{EPOCH_ARG, Globals};
 use dhow_dockerfile::{Command, Dockerfile};
 use dhow_types::{Digest, Timestamp};
 use stage::StageState;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A finished build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,13 +40,19 @@ struct Builder<'a> {
     context: Option<&'a Context>,
     options: &'a BuildOptions,
     globals: Globals,
-    output: &'a mut dyn BuildOutput,
+    output: RefCell<&'a mut dyn BuildOutput>,
     /// Finished stages by number.
-    finished: HashMap<usize, StageState>,
-    step: usize,
+    finished: RefCell<HashMap<usize, StageState>>,
     total: usize,
-    all_cached: bool,
+    all_cached: Cell<bool>,
+    /// How many more stages may do something at the same time.
+    slots: Cell<usize>,
 }
+
+/// How often the output is told that time passes.
+const TICK: Duration = Duration::from_millis(100);
+/// Most stages that work at the same time: each has processes and open files of its own.
+const PARALLEL: usize = 32;
 
 /// Builds the target stage of a Dockerfile and stores the image.
 pub fn build(
@@ -79,27 +87,29 @@ fn try_build(
     let globals = Globals::new(file.directives.escape, &file.global_args, options)?;
     warn_unused(&file, &globals, output);
     let plan = plan::plan(&file, options, &globals, backend)?;
-    let mut builder = Builder {
+    let builder = Builder {
         backend,
         context,
         options,
         globals,
-        output,
-        finished: HashMap::new(),
-        step: 0,
+        output: RefCell::new(output),
+        finished: RefCell::default(),
         total: plan.total_steps,
-        all_cached: true,
+        all_cached: Cell::new(true),
+        slots: Cell::new(PARALLEL),
     };
-    let mut target = None;
+    let mut stages: Vec<Pending<'_, Result<(), BuildError>>> = Vec::with_capacity(plan.stages.len());
+    let mut first = 1;
     for stage in &plan.stages {
-        builder.stage(stage)?;
-        target = Some(stage.number);
+        stages.push(Box::pin(builder.stage(stage, first)));
+        first += stage.steps.len() + 1;
     }
+    drive::block_on_with_tick(drive::all(stages), TICK, &mut || builder.output.borrow_mut().tick())?;
     // A plan ends with its target.
-    let state = target.and_then(|t| builder.finished.remove(&t)).ok_or(BuildError::NoTarget(String::new()))?;
-    let image = builder.finish(state)?;
-    builder.output.event(&BuildEvent::Done { image });
-    Ok(Built { image, all_cached: builder.all_cached })
+    let target = plan.stages.last().and_then(|t| builder.finished.borrow_mut().remove(&t.number));
+    let image = builder.finish(target.ok_or(BuildError::NoTarget(String::new()))?)?;
+    builder.event(&BuildEvent::Done { image });
+    Ok(Built { image, all_cached: builder.all_cached.get() })
 }
 
 /// `--build-arg SOURCE_DATE_EPOCH=N` is as good as the option.
@@ -126,44 +136,90 @@ fn warn_unused(file: &Dockerfile, globals: &Globals, output: &mut dyn BuildOutpu
     }
 }
 
+/// Whether a stage may work; dropping it lets another one.
+struct Slot<'a>(&'a Cell<usize>);
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+        drive::again();
+    }
+}
+
 impl Builder<'_> {
-    fn stage(&mut self, planned: &PlannedStage) -> Result<(), BuildError> {
-        let name = planned.name.as_deref();
-        self.start(name, &planned.original);
-        let begun = Instant::now();
-        let mut state = self.begin_stage(planned).map_err(at(planned.span, &planned.original))?;
-        self.done(begun, None);
-        for step in &planned.steps {
-            let instruction = &step.instruction;
-            self.start(name, &instruction.original);
-            let begun = Instant::now();
-            let before = state.layers.len();
-            self.instruction(&mut state, step).map_err(at(instruction.span, &instruction.original))?;
-            let made = if state.layers.len() > before { state.layers.last().copied() } else { None };
-            self.done(begun, made);
+    /// Carries out a stage, as soon as what it starts from is there. `first` is the number of its first step.
+    async fn stage(&self, planned: &PlannedStage, first: usize) -> Result<(), BuildError> {
+        if let Base::Stage(base) = planned.base {
+            self.stage_is_done(base).await;
         }
-        self.finished.insert(planned.number, state);
+        let mut state = self
+            .step(planned, first, &planned.original, async {
+                self.begin_stage(planned).map_err(at(planned.span, &planned.original))
+            })
+            .await?;
+        for (number, step) in (first + 1..).zip(&planned.steps) {
+            let instruction = &step.instruction;
+            for source in step.mounts.iter().chain([&step.from]) {
+                if let Some(CopyFrom::Stage(other)) = source {
+                    self.stage_is_done(*other).await;
+                }
+            }
+            state.step = number;
+            let work = async {
+                self.instruction(&mut state, step).await.map_err(at(instruction.span, &instruction.original))?;
+                Ok(state)
+            };
+            state = self.step(planned, number, &instruction.original, work).await?;
+        }
+        self.finished.borrow_mut().insert(planned.number, state);
+        drive::again();
         Ok(())
     }
 
-    fn start(&mut self, stage: Option<&str>, text: &str) {
-        self.step += 1;
-        let (index, total) = (self.step, self.total);
-        self.output.event(&BuildEvent::StepStarted { index, total, stage, text });
+    /// Does one step and tells of it.
+    async fn step(
+        &self,
+        planned: &PlannedStage,
+        step: usize,
+        text: &str,
+        work: impl Future<Output = Result<StageState, BuildError>>,
+    ) -> Result<StageState, BuildError> {
+        drive::until(|| self.slots.get() > 0).await;
+        self.slots.set(self.slots.get() - 1);
+        let _slot = Slot(&self.slots);
+        let stage = planned.name.as_deref();
+        self.event(&BuildEvent::StepStarted { step, total: self.total, stage, text });
+        let begun = Instant::now();
+        let result = work.await;
+        match &result {
+            Ok(state) => self.event(&BuildEvent::StepDone { step, duration: begun.elapsed(), layer: state.made }),
+            Err(_) => self.event(&BuildEvent::StepFailed { step }),
+        }
+        result
     }
 
-    fn done(&mut self, begun: Instant, layer: Option<Digest>) {
-        self.output.event(&BuildEvent::StepDone { duration: begun.elapsed(), layer });
+    async fn stage_is_done(&self, number: usize) {
+        drive::until(|| self.finished.borrow().contains_key(&number)).await;
     }
 
-    fn warn(&mut self, line: u32, text: &str) {
-        self.output.event(&BuildEvent::Warning { line, text });
+    /// The layers of a finished stage.
+    fn layers_of(&self, number: usize) -> Result<Vec<Digest>, BuildError> {
+        let finished = self.finished.borrow();
+        finished.get(&number).map(|s| s.layers.clone()).ok_or_else(|| BuildError::NoStage(number.to_string()))
+    }
+
+    fn event(&self, event: &BuildEvent<'_>) {
+        self.output.borrow_mut().event(event);
+    }
+
+    fn warn(&self, line: u32, text: &str) {
+        self.event(&BuildEvent::Warning { line, text });
     }
 
     /// The result of a step that was done before, if its layer is still there.
-    fn cached(&mut self, key: &Digest) -> Result<Option<CachedStep>, BuildError> {
-        if self.options.no_cache {
-            self.all_cached = false;
+    fn cached(&self, state: &StageState, key: &Digest) -> Result<Option<CachedStep>, BuildError> {
+        if state.no_cache {
+            self.all_cached.set(false);
             return Ok(None);
         }
         let hit = match self.backend.cache_get(key)? {
@@ -174,8 +230,8 @@ impl Builder<'_> {
             None => None,
         };
         match hit {
-            Some(_) => self.output.event(&BuildEvent::Cached),
-            None => self.all_cached = false,
+            Some(_) => self.event(&BuildEvent::Cached { step: state.step }),
+            None => self.all_cached.set(false),
         }
         Ok(hit)
     }

@@ -13,6 +13,7 @@ use crate::scope::set_env;
 use crate::tree::{Copier, CopySettings, Root};
 use dhow_dockerfile::{IgnoreList, MountKind, Run, RunMount};
 use dhow_types::{Digest, report};
+use std::os::fd::AsFd;
 
 /// Where secrets are found unless a target says otherwise.
 const SECRETS: &str = "/run/secrets";
@@ -61,27 +62,27 @@ impl Wanted<'_> {
 
 impl Builder<'_> {
     /// Finds what the mounts of a command need.
-    pub(super) fn mounts<'r>(
-        &mut self,
+    pub(super) async fn mounts<'r>(
+        &self,
         state: &StageState,
         run: &'r Run,
         planned: &PlannedStep,
     ) -> Result<Vec<Wanted<'r>>, BuildError> {
         let mut list = Vec::with_capacity(run.mounts.len());
         for (mount, from) in run.mounts.iter().zip(&planned.mounts) {
-            list.push(self.wanted(state, mount, from.as_ref(), planned.instruction.span.start)?);
+            list.push(self.wanted(state, mount, from.as_ref(), planned.instruction.span.start).await?);
         }
         Ok(list)
     }
 
-    fn wanted<'r>(
-        &mut self,
+    async fn wanted<'r>(
+        &self,
         state: &StageState,
         mount: &'r RunMount,
         from: Option<&CopyFrom>,
         line: u32,
     ) -> Result<Wanted<'r>, BuildError> {
-        let mut text = |value: &Option<String>| -> Result<Option<String>, BuildError> {
+        let text = |value: &Option<String>| -> Result<Option<String>, BuildError> {
             let Some(value) = value else { return Ok(None) };
             let value = self.expand(state, value, line)?;
             no_nul(&value)?;
@@ -99,7 +100,7 @@ impl Builder<'_> {
         let (target, content) = match mount.kind {
             MountKind::Bind => {
                 let word = source.unwrap_or_else(|| "/".to_owned());
-                (place(&target.unwrap_or_default()), self.files(from, word)?)
+                (place(&target.unwrap_or_default()), self.files(from, word).await?)
             }
             MountKind::Cache => {
                 if from.is_some() || source.is_some() {
@@ -118,7 +119,7 @@ impl Builder<'_> {
         Ok(Wanted { mount, target, content, mode, owner })
     }
 
-    fn files(&self, from: Option<&CopyFrom>, word: String) -> Result<Content, BuildError> {
+    async fn files(&self, from: Option<&CopyFrom>, word: String) -> Result<Content, BuildError> {
         let layers = match from {
             None => {
                 let context = self.context.ok_or_else(|| BuildError::NoContext(word.clone()))?;
@@ -131,18 +132,18 @@ impl Builder<'_> {
                 return Ok(Content::Context(tree.find_literal(&word)?));
             }
             Some(CopyFrom::Image(image)) => image.config.rootfs.diff_ids.clone(),
-            Some(CopyFrom::Stage(number)) => {
-                let stage = self.finished.get(number).map(|s| s.layers.clone());
-                stage.ok_or_else(|| BuildError::NoStage(number.to_string()))?
-            }
+            Some(CopyFrom::Stage(number)) => self.layers_of(*number)?,
         };
         let nothing = IgnoreList::default();
-        let digest = self.backend.view(&layers, &mut |source| {
-            let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
-            let mut key = KeyBuilder::new("mounted");
-            tree.find_literal(&word).map_err(|e| report(&e))?.iter().for_each(|f| f.fingerprint(&mut key));
-            Ok(key.finish().as_bytes().to_vec())
-        })?;
+        let backend = self.backend;
+        let digest = backend
+            .view(&layers, &mut |source| {
+                let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
+                let mut key = KeyBuilder::new("mounted");
+                tree.find_literal(&word).map_err(|e| report(&e))?.iter().for_each(|f| f.fingerprint(&mut key));
+                Ok(key.finish().as_bytes().to_vec())
+            })
+            .await?;
         Ok(Content::Layers(layers, word, digest))
     }
 
@@ -170,7 +171,7 @@ impl Builder<'_> {
     }
 
     /// Makes what the mounts show and adds it to the step.
-    pub(super) fn provide(&mut self, mounts: Vec<Wanted<'_>>, step: &mut RunStep) -> Result<(), BuildError> {
+    pub(super) async fn provide(&self, mounts: Vec<Wanted<'_>>, step: &mut RunStep) -> Result<(), BuildError> {
         for wanted in mounts {
             let Wanted { mount, target, content, mode, owner } = wanted;
             let read_only = mount.read_only;
@@ -178,16 +179,13 @@ impl Builder<'_> {
                 Content::Nothing => continue,
                 Content::Context(found) => {
                     let context = self.context.ok_or_else(|| BuildError::NoContext(target.clone()))?;
-                    let root = context.root();
-                    let id = self.backend.scratch(&mut |directory| {
-                        let mut copier = Copier::new(Root(directory), root, CopySettings::default());
-                        found.iter().try_for_each(|f| copier.copy(f, NAME)).map_err(|e| report(&e))?;
-                        Ok(Vec::new())
-                    })?;
+                    let (id, directory) = self.backend.scratch()?;
+                    let mut copier = Copier::new(Root(directory.as_fd()), context.root(), CopySettings::default());
+                    found.iter().try_for_each(|f| copier.copy(f, NAME)).map_err(|e| BuildError::Invalid(report(&e)))?;
                     MountSource::Scratch { id, name: NAME }
                 }
                 Content::Layers(layers, word, _) => {
-                    MountSource::Scratch { id: self.copy_of(&layers, &word)?, name: NAME }
+                    MountSource::Scratch { id: self.copy_of(&layers, &word).await?, name: NAME }
                 }
                 Content::Cache(id) => {
                     MountSource::Cache { id, sharing: mount.sharing, mode: mode.unwrap_or(0o755), owner }
@@ -211,20 +209,19 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn copy_of(&self, layers: &[Digest], word: &str) -> Result<usize, BuildError> {
+    async fn copy_of(&self, layers: &[Digest], word: &str) -> Result<usize, BuildError> {
         let nothing = IgnoreList::default();
-        let backend = self.backend;
-        Ok(backend.scratch(&mut |directory| {
-            backend
-                .view(layers, &mut |source| {
-                    let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
-                    let found = tree.find_literal(word).map_err(|e| report(&e))?;
-                    let mut copier = Copier::new(Root(directory), source, CopySettings::default());
-                    found.iter().try_for_each(|f| copier.copy(f, NAME)).map_err(|e| report(&e))?;
-                    Ok(Vec::new())
-                })
-                .map_err(|e| report(&e))
-        })?)
+        let (id, directory) = self.backend.scratch()?;
+        self.backend
+            .view(layers, &mut |source| {
+                let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
+                let found = tree.find_literal(word).map_err(|e| report(&e))?;
+                let mut copier = Copier::new(Root(directory.as_fd()), source, CopySettings::default());
+                found.iter().try_for_each(|f| copier.copy(f, NAME)).map_err(|e| report(&e))?;
+                Ok(Vec::new())
+            })
+            .await?;
+        Ok(id)
     }
 }
 

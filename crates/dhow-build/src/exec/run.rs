@@ -20,11 +20,17 @@ const HOSTNAME: &str = "buildkitsandbox";
 const SCRIPTS: &str = "/dev/pipes";
 
 impl Builder<'_> {
-    pub(super) fn run(&mut self, state: &mut StageState, run: &Run, planned: &PlannedStep) -> Result<(), BuildError> {
-        refuse_unsupported(run)?;
-        if run.network == RunNetwork::Host && self.options.network != "host" {
+    pub(super) async fn run(
+        &self,
+        state: &mut StageState,
+        run: &Run,
+        planned: &PlannedStep,
+    ) -> Result<(), BuildError> {
+        let insecure = self.is_insecure(run)?;
+        let host_allowed = self.options.entitlements.host_network || self.options.network == "host";
+        if run.network == RunNetwork::Host && !host_allowed {
             // Whoever starts the build decides, not whoever wrote the Dockerfile (BuildKit: entitlement network.host).
-            return Err(BuildError::NotEntitled);
+            return Err(BuildError::NotEntitled("network.host"));
         }
         let (command, files) = command(run);
         let argv = with_shell(state, &command);
@@ -40,11 +46,13 @@ impl Builder<'_> {
             files,
             mounts: Vec::new(),
             extra_hosts: self.options.extra_hosts.clone(),
+            insecure,
+            limits: self.options.limits.clone(),
         };
-        let mounts = self.mounts(state, run, planned)?;
+        let mounts = self.mounts(state, run, planned).await?;
         let key = self.run_key(&state.layers, &step, &mounts);
         let created_by = history::run(&state.scope.declared(state.env()), &step.argv);
-        if let Some(hit) = self.cached(&key)? {
+        if let Some(hit) = self.cached(state, &key)? {
             state.add_layer(created_by, hit.layer, hit.created);
             return Ok(());
         }
@@ -54,10 +62,10 @@ impl Builder<'_> {
                 set_env(&mut step.env, name, value);
             }
         }
-        self.provide(mounts, &mut step)?;
-        let output = &mut *self.output;
-        let mut forward = |stderr: bool, bytes: &[u8]| output.event(&BuildEvent::Output { stderr, bytes });
-        let outcome = self.backend.run(&state.layers, &step, self.options.source_date_epoch, &mut forward)?;
+        self.provide(mounts, &mut step).await?;
+        let number = state.step;
+        let mut forward = |stderr: bool, bytes: &[u8]| self.event(&BuildEvent::Output { step: number, stderr, bytes });
+        let outcome = self.backend.run(&state.layers, &step, self.options.source_date_epoch, &mut forward).await?;
         if outcome.exit_code != 0 {
             let command = step.argv.join(" ");
             return Err(BuildError::Command { command, exit_code: outcome.exit_code });
@@ -66,6 +74,19 @@ impl Builder<'_> {
         self.backend.cache_put(&key, &done)?;
         state.add_layer(created_by, done.layer, done.created);
         Ok(())
+    }
+
+    /// Whether a command asks to run without confinement, and may.
+    fn is_insecure(&self, run: &Run) -> Result<bool, BuildError> {
+        if let Some(device) = run.devices.first() {
+            return Err(BuildError::Unsupported(format!("RUN --device={device}")));
+        }
+        match run.security.as_deref() {
+            None | Some("sandbox") => Ok(false),
+            Some("insecure") if self.options.entitlements.insecure => Ok(true),
+            Some("insecure") => Err(BuildError::NotEntitled("security.insecure")),
+            Some(other) => Err(BuildError::Invalid(format!("unknown RUN --security={other}; expected sandbox or insecure"))),
+        }
     }
 
     fn run_key(&self, layers: &[Digest], step: &RunStep, mounts: &[Wanted<'_>]) -> Digest {
@@ -82,6 +103,7 @@ impl Builder<'_> {
             RunNetwork::Host => "host",
         });
         key.text(&step.build_network);
+        key.number(step.insecure.into());
         for file in &step.files {
             key.text(&file.path);
             key.number(file.mode.into());
@@ -105,18 +127,6 @@ fn environment(state: &StageState) -> Vec<String> {
         set_env(&mut env, name, value);
     }
     env
-}
-
-fn refuse_unsupported(run: &Run) -> Result<(), BuildError> {
-    let unsupported = |what: String| Err(BuildError::Unsupported(what));
-    match run.security.as_deref() {
-        None | Some("sandbox") => {}
-        Some(other) => return unsupported(format!("RUN --security={other}")),
-    }
-    if let Some(device) = run.devices.first() {
-        return unsupported(format!("RUN --device={device}"));
-    }
-    Ok(())
 }
 
 /// The command with its here-documents: a lone one is the script itself, with `#!` it is a file to execute, and in all

@@ -19,6 +19,12 @@ pub(super) struct StageState {
     pub(super) config: ImageConfig,
     /// `ARG`s in scope.
     pub(super) scope: Scope,
+    /// Number of the step that is being done.
+    pub(super) step: usize,
+    /// The layer that this step made.
+    pub(super) made: Option<Digest>,
+    /// Nothing is taken from the cache.
+    pub(super) no_cache: bool,
     /// `CMD` stood in this stage.
     pub(super) cmd_set: bool,
     /// History entries of this build and their time, `None` when it is that of the image.
@@ -28,12 +34,14 @@ pub(super) struct StageState {
 impl StageState {
     /// A history entry without a layer.
     pub(super) fn note(&mut self, created_by: String) {
+        self.made = None;
         self.own_history.push((entry(created_by, true), None));
     }
 
     /// A step that may have made a layer.
     pub(super) fn add_layer(&mut self, created_by: String, layer: Option<Digest>, created: Timestamp) {
         self.layers.extend(layer);
+        self.made = layer;
         self.own_history.push((entry(created_by, layer.is_none()), Some(created)));
     }
 
@@ -62,12 +70,12 @@ fn entry(created_by: String, empty_layer: bool) -> History {
 }
 
 impl Builder<'_> {
-    pub(super) fn begin_stage(&mut self, planned: &PlannedStage) -> Result<StageState, BuildError> {
+    pub(super) fn begin_stage(&self, planned: &PlannedStage) -> Result<StageState, BuildError> {
         let mut state = match &planned.base {
             Base::Stage(number) => {
-                let base = self.finished.get(number).cloned();
+                let base = self.finished.borrow().get(number).cloned();
                 let base = base.ok_or_else(|| BuildError::NoStage(number.to_string()))?;
-                StageState { cmd_set: false, ..base }
+                StageState { cmd_set: false, made: None, ..base }
             }
             Base::Scratch(platform) => {
                 let mut config = ImageConfig::scratch(platform);
@@ -92,16 +100,19 @@ impl Builder<'_> {
         if !state.env().iter().any(|e| e.starts_with("PATH=")) {
             set_env(&mut state.config.config.env, "PATH", DEFAULT_PATH);
         }
+        let filtered = planned.name.as_ref().is_some_and(|n| self.options.no_cache_filter.contains(n));
+        // What lies on a stage that was made anew may still be the same as before.
+        state.no_cache = self.options.no_cache || filtered;
         Ok(state)
     }
 
-    pub(super) fn instruction(&mut self, state: &mut StageState, step: &PlannedStep) -> Result<(), BuildError> {
+    pub(super) async fn instruction(&self, state: &mut StageState, step: &PlannedStep) -> Result<(), BuildError> {
         let line = step.instruction.span.start;
         match &step.instruction.command {
-            Command::Run(run) => self.run(state, run, step),
-            Command::Copy(copy) => self.copy(state, copy, step.from.as_ref(), line),
-            Command::Add(add) => self.add(state, add, line),
-            Command::Workdir(path) => self.workdir(state, path, line),
+            Command::Run(run) => self.run(state, run, step).await,
+            Command::Copy(copy) => self.copy(state, copy, step.from.as_ref(), line).await,
+            Command::Add(add) => self.add(state, add, line).await,
+            Command::Workdir(path) => self.workdir(state, path, line).await,
             Command::From(_) => Err(BuildError::Invalid("FROM cannot stand inside a stage".to_owned())),
             other => {
                 let mut metadata = Metadata { globals: &self.globals, warnings: Vec::new() };
@@ -115,7 +126,7 @@ impl Builder<'_> {
     }
 
     /// Expands a word and reports variables that are not set.
-    pub(super) fn expand(&mut self, state: &StageState, text: &str, line: u32) -> Result<String, BuildError> {
+    pub(super) fn expand(&self, state: &StageState, text: &str, line: u32) -> Result<String, BuildError> {
         let expansion = state.scope.expand(&self.globals, state.env(), text)?;
         for (line, text) in unset_warnings(state, &expansion.unset, text, line) {
             self.warn(line, &text);
@@ -138,6 +149,15 @@ pub(super) fn unset_warnings(state: &StageState, unset: &[String], text: &str, l
 impl StageState {
     pub(super) fn new(config: ImageConfig) -> Self {
         let layers = config.rootfs.diff_ids.clone();
-        Self { layers, config, scope: Scope::default(), cmd_set: false, own_history: Vec::new() }
+        Self {
+            layers,
+            config,
+            scope: Scope::default(),
+            step: 0,
+            made: None,
+            no_cache: false,
+            cmd_set: false,
+            own_history: Vec::new(),
+        }
     }
 }

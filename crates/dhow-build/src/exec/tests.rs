@@ -2,7 +2,7 @@
 //! files they make belong to it.
 
 use super::*;
-use crate::backend::{BackendError, BaseImage, Edited, RunOutcome, RunStep, Work};
+use crate::backend::{BackendError, BaseImage, Edited, MountSource, RunOutcome, RunStep, Work};
 use crate::context::FileStat;
 use dhow_oci::image::{ExecConfig, ImageConfig};
 use dhow_types::{ErrorKind, Platform, Reference};
@@ -24,7 +24,11 @@ struct Fake {
     runs: RefCell<Vec<RunStep>>,
     /// The secret named `key`.
     secret: RefCell<String>,
-    /// What scratch directories showed.
+    /// Scratch directories.
+    scratches: RefCell<Vec<PathBuf>>,
+    /// Commands that wait for each other.
+    waiting: Cell<usize>,
+    /// What scratch directories showed to commands.
     mounted: RefCell<Vec<Vec<String>>>,
     edits: Cell<usize>,
     hashed: Cell<usize>,
@@ -88,7 +92,7 @@ impl Fake {
     }
 
     /// A new writable copy of the merged root.
-    fn scratch(&self, layers: &[Digest]) -> PathBuf {
+    fn snapshot(&self, layers: &[Digest]) -> PathBuf {
         let number = self.edits.get() + self.runs.borrow().len() + self.snapshots.borrow().len();
         let path = self.dir.as_ref().unwrap().path().join(format!("s{number}-{}", layers.len()));
         let _ = fs::remove_dir_all(&path);
@@ -148,54 +152,79 @@ impl Backend for Fake {
         Ok(self.snapshots.borrow().contains_key(layer))
     }
 
-    fn edit(&self, layers: &[Digest], _: Option<i64>, work: &mut Work<'_>) -> Result<Edited, BackendError> {
-        self.edits.set(self.edits.get() + 1);
-        let path = self.scratch(layers);
-        let fd = File::open(&path).unwrap();
-        let reply = work(fd.as_fd()).map_err(|e| BackendError::text(ErrorKind::Invalid, e))?;
-        Ok(Edited { layer: self.keep(layers, path), reply })
-    }
-
-    fn view(&self, layers: &[Digest], work: &mut Work<'_>) -> Result<Vec<u8>, BackendError> {
-        let path = self.dir.as_ref().unwrap().path().join("view");
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        if let Some(snapshot) = layers.last().and_then(|l| self.snapshots.borrow().get(l).cloned()) {
-            copy_tree(&snapshot, &path);
-        }
-        let fd = File::open(&path).unwrap();
-        work(fd.as_fd()).map_err(|e| BackendError::text(ErrorKind::Invalid, e))
-    }
-
-    fn scratch(&self, work: &mut Work<'_>) -> Result<usize, BackendError> {
-        let path = self.dir.as_ref().unwrap().path().join("scratch");
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        let fd = File::open(&path).unwrap();
-        work(fd.as_fd()).map_err(|e| BackendError::text(ErrorKind::Invalid, e))?;
-        let mut lines = Vec::new();
-        listing(&path, &path, &mut lines);
-        self.mounted.borrow_mut().push(lines);
-        Ok(self.mounted.borrow().len() - 1)
-    }
-
-    fn run(
-        &self,
-        layers: &[Digest],
-        step: &RunStep,
+    fn edit<'a>(
+        &'a self,
+        layers: &'a [Digest],
         _: Option<i64>,
-        output: &mut dyn FnMut(bool, &[u8]),
-    ) -> Result<RunOutcome, BackendError> {
-        self.runs.borrow_mut().push(step.clone());
-        let text = step.argv.last().cloned().unwrap_or_default();
-        output(false, text.as_bytes());
-        if text == "false" {
-            return Ok(RunOutcome { exit_code: 1, layer: None });
-        }
-        let Some(name) = text.strip_prefix("touch /") else { return Ok(RunOutcome { exit_code: 0, layer: None }) };
-        let path = self.scratch(layers);
-        fs::write(path.join(name), "").unwrap();
-        Ok(RunOutcome { exit_code: 0, layer: self.keep(layers, path) })
+        work: &'a mut Work<'a>,
+    ) -> Pending<'a, Result<Edited, BackendError>> {
+        Box::pin(async move {
+            self.edits.set(self.edits.get() + 1);
+            let path = self.snapshot(layers);
+            let fd = File::open(&path).unwrap();
+            let reply = work(fd.as_fd()).map_err(|e| BackendError::text(ErrorKind::Invalid, e))?;
+            Ok(Edited { layer: self.keep(layers, path), reply })
+        })
+    }
+
+    fn view<'a>(
+        &'a self,
+        layers: &'a [Digest],
+        work: &'a mut Work<'a>,
+    ) -> Pending<'a, Result<Vec<u8>, BackendError>> {
+        Box::pin(async move {
+            let path = self.dir.as_ref().unwrap().path().join("view");
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir_all(&path).unwrap();
+            if let Some(snapshot) = layers.last().and_then(|l| self.snapshots.borrow().get(l).cloned()) {
+                copy_tree(&snapshot, &path);
+            }
+            let fd = File::open(&path).unwrap();
+            work(fd.as_fd()).map_err(|e| BackendError::text(ErrorKind::Invalid, e))
+        })
+    }
+
+    fn scratch(&self) -> Result<(usize, std::os::fd::OwnedFd), BackendError> {
+        let mut scratches = self.scratches.borrow_mut();
+        let path = self.dir.as_ref().unwrap().path().join(format!("scratch{}", scratches.len()));
+        fs::create_dir_all(&path).unwrap();
+        scratches.push(path.clone());
+        Ok((scratches.len() - 1, File::open(&path).unwrap().into()))
+    }
+
+    fn run<'a>(
+        &'a self,
+        layers: &'a [Digest],
+        step: &'a RunStep,
+        _: Option<i64>,
+        output: &'a mut dyn FnMut(bool, &[u8]),
+    ) -> Pending<'a, Result<RunOutcome, BackendError>> {
+        Box::pin(async move {
+            self.runs.borrow_mut().push(step.clone());
+            for mounted in &step.mounts {
+                if let MountSource::Scratch { id, .. } = mounted.source {
+                    let path = self.scratches.borrow()[id].clone();
+                    let mut lines = Vec::new();
+                    listing(&path, &path, &mut lines);
+                    self.mounted.borrow_mut().push(lines);
+                }
+            }
+            let text = step.argv.last().cloned().unwrap_or_default();
+            output(false, text.as_bytes());
+            if text == "false" {
+                return Ok(RunOutcome { exit_code: 1, layer: None });
+            }
+            if text == "meet" {
+                // Goes on only while another one waits here too.
+                self.waiting.set(self.waiting.get() + 1);
+                drive::again();
+                drive::until(|| self.waiting.get() >= 2).await;
+            }
+            let Some(name) = text.strip_prefix("touch /") else { return Ok(RunOutcome { exit_code: 0, layer: None }) };
+            let path = self.snapshot(layers);
+            fs::write(path.join(name), "").unwrap();
+            Ok(RunOutcome { exit_code: 0, layer: self.keep(layers, path) })
+        })
     }
 
     fn secret(&self, id: &str) -> Option<Vec<u8>> {
@@ -246,12 +275,13 @@ struct Log(Vec<String>);
 impl BuildOutput for Log {
     fn event(&mut self, event: &BuildEvent<'_>) {
         self.0.push(match event {
-            BuildEvent::StepStarted { index, total, text, .. } => format!("{index}/{total} {text}"),
-            BuildEvent::Cached => "cached".to_owned(),
+            BuildEvent::StepStarted { step, total, text, .. } => format!("{step}/{total} {text}"),
+            BuildEvent::Cached { .. } => "cached".to_owned(),
+            BuildEvent::Note { text, .. } => format!("note {text}"),
             BuildEvent::Output { bytes, .. } => format!("> {}", String::from_utf8_lossy(bytes)),
             BuildEvent::Warning { text, .. } => format!("warning {text}"),
             BuildEvent::Failed { excerpt } => (*excerpt).to_owned(),
-            BuildEvent::StepDone { .. } | BuildEvent::Done { .. } => return,
+            BuildEvent::StepDone { .. } | BuildEvent::StepFailed { .. } | BuildEvent::Done { .. } => return,
         });
     }
 }
@@ -717,4 +747,16 @@ fn root_workdir_is_made_once() {
         history(&fake),
         ["USER 7:8", "+ WORKDIR /a/b", "+ WORKDIR /a/b/c", "WORKDIR /a", "WORKDIR /", "ENV D=x", "+ WORKDIR /x"]
     );
+}
+
+#[test]
+fn stages_without_a_path_between_them_run_at_the_same_time() {
+    let fake = Fake::new();
+    let file = "FROM base AS one\nRUN meet\nRUN touch /a\nFROM base AS two\nRUN meet\nRUN touch /b\n\
+                FROM base\nCOPY --from=one /a /\nCOPY --from=two /b /\n";
+    let (result, log) = run_build(&fake, None, file, &BuildOptions::default());
+    result.unwrap();
+    assert_eq!(fake.waiting.get(), 2);
+    assert!(log.0.iter().any(|l| l == "9/9 COPY --from=two /b /"), "{:?}", log.0);
+    assert_eq!(fake.result_tree().len(), 2);
 }

@@ -5,15 +5,19 @@ use super::layers::{Staged, Workspace};
 use super::run;
 use crate::image::{Progress, ProgressEvent};
 use crate::{Engine, EngineError};
-use dhow_build::{Backend, BackendError, BaseImage, CachedStep, Edited, FileStat, RunOutcome, RunStep, Work};
-use dhow_runtime::Rootfs;
+use dhow_build::{
+    Backend, BackendError, BaseImage, CachedStep, Edited, FileStat, MountSource, Pending, RunOutcome, RunStep, Work, drive,
+};
+use dhow_runtime::{Helper, Rootfs};
 use dhow_store::ScratchDir;
 use dhow_types::{Categorized, Digest, ErrorKind, Platform, Reference};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::slice;
 
 /// Everything one build uses.
 pub(super) struct EngineBackend<'a> {
@@ -22,8 +26,9 @@ pub(super) struct EngineBackend<'a> {
     pub(super) steps: StepCache,
     pub(super) contents: Option<ContentMemory>,
     pub(super) progress: Option<&'a dyn Progress>,
-    /// Directories for the mounts of the next command.
-    pub(super) scratches: RefCell<Vec<ScratchDir>>,
+    /// Directories for the mounts of commands, by number.
+    pub(super) scratches: RefCell<HashMap<usize, ScratchDir>>,
+    pub(super) scratch_count: Cell<usize>,
 }
 
 struct Silent;
@@ -38,7 +43,7 @@ fn wrap(error: impl Into<EngineError>) -> BackendError {
 
 impl EngineBackend<'_> {
     /// Runs work on a workspace's merged root.
-    fn with_root(&self, workspace: &Workspace, work: &mut Work<'_>) -> Result<Vec<u8>, BackendError> {
+    async fn with_root(&self, workspace: &Workspace, work: &mut Work<'_>) -> Result<Vec<u8>, BackendError> {
         let (upper, work_dir) = (workspace.scratch.upper(), workspace.scratch.work());
         let rootfs = if workspace.lower.is_empty() {
             // Nothing below: the upper directory is the root.
@@ -46,7 +51,23 @@ impl EngineBackend<'_> {
         } else {
             Rootfs::Overlay { lower: &workspace.lower, upper: &upper, work: &work_dir, volatile: true }
         };
-        dhow_runtime::with_rootfs(&rootfs, work).map_err(wrap)
+        let mut helper = Helper::start(&rootfs, work).map_err(wrap)?;
+        loop {
+            drive::readable(slice::from_ref(helper.answer())).await;
+            if let Some(answer) = helper.receive() {
+                return answer.map_err(wrap);
+            }
+        }
+    }
+
+    /// The directories that a command mounts; they end with it.
+    fn take_scratches(&self, step: &RunStep) -> HashMap<usize, ScratchDir> {
+        let mut all = self.scratches.borrow_mut();
+        let wanted = step.mounts.iter().filter_map(|m| match m.source {
+            MountSource::Scratch { id, .. } => Some(id),
+            _ => None,
+        });
+        wanted.filter_map(|id| Some((id, all.remove(&id)?))).collect()
     }
 
     fn pull(&self, reference: &str, platform: Option<&Platform>) -> Result<Digest, BackendError> {
@@ -103,45 +124,60 @@ impl Backend for EngineBackend<'_> {
         self.staged.has(self.engine, layer).map_err(wrap)
     }
 
-    fn edit(&self, layers: &[Digest], clamp: Option<i64>, work: &mut Work<'_>) -> Result<Edited, BackendError> {
-        let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
-        let reply = self.with_root(&workspace, work)?;
-        let layer = self.staged.keep(self.engine, workspace, clamp, &[]).map_err(wrap)?;
-        Ok(Edited { layer, reply })
-    }
-
-    fn view(&self, layers: &[Digest], work: &mut Work<'_>) -> Result<Vec<u8>, BackendError> {
-        let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
-        self.with_root(&workspace, work)
-    }
-
-    fn run(
-        &self,
-        layers: &[Digest],
-        step: &RunStep,
+    fn edit<'a>(
+        &'a self,
+        layers: &'a [Digest],
         clamp: Option<i64>,
-        output: &mut dyn FnMut(bool, &[u8]),
-    ) -> Result<RunOutcome, BackendError> {
-        let scratches = self.scratches.take();
-        let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
-        let exit_code = run::run(self.engine, &workspace, step, &scratches, output).map_err(wrap)?;
-        if exit_code != 0 {
-            return Ok(RunOutcome { exit_code, layer: None });
-        }
-        let mounted = step.mounts.iter().map(|m| m.target.as_str());
-        let stubs: Vec<&str> = mounted.chain(step.files.iter().map(|f| f.path.as_str())).collect();
-        let layer = self.staged.keep(self.engine, workspace, clamp, &stubs).map_err(wrap)?;
-        Ok(RunOutcome { exit_code, layer })
+        work: &'a mut Work<'a>,
+    ) -> Pending<'a, Result<Edited, BackendError>> {
+        Box::pin(async move {
+            let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
+            let reply = self.with_root(&workspace, work).await?;
+            let layer = self.staged.keep(self.engine, workspace, clamp, &[]).map_err(wrap)?;
+            Ok(Edited { layer, reply })
+        })
     }
 
-    fn scratch(&self, work: &mut Work<'_>) -> Result<usize, BackendError> {
+    fn view<'a>(
+        &'a self,
+        layers: &'a [Digest],
+        work: &'a mut Work<'a>,
+    ) -> Pending<'a, Result<Vec<u8>, BackendError>> {
+        Box::pin(async move {
+            let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
+            self.with_root(&workspace, work).await
+        })
+    }
+
+    fn run<'a>(
+        &'a self,
+        layers: &'a [Digest],
+        step: &'a RunStep,
+        clamp: Option<i64>,
+        output: &'a mut dyn FnMut(bool, &[u8]),
+    ) -> Pending<'a, Result<RunOutcome, BackendError>> {
+        Box::pin(async move {
+            let scratches = self.take_scratches(step);
+            let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
+            let exit_code = run::run(self.engine, &workspace, step, &scratches, output).await.map_err(wrap)?;
+            if exit_code != 0 {
+                return Ok(RunOutcome { exit_code, layer: None });
+            }
+            let mounted = step.mounts.iter().map(|m| m.target.as_str());
+            let stubs: Vec<&str> = mounted.chain(step.files.iter().map(|f| f.path.as_str())).collect();
+            let layer = self.staged.keep(self.engine, workspace, clamp, &stubs).map_err(wrap)?;
+            Ok(RunOutcome { exit_code, layer })
+        })
+    }
+
+    fn scratch(&self) -> Result<(usize, OwnedFd), BackendError> {
         let scratch = self.engine.store().new_upper().map_err(wrap)?;
         let path = scratch.upper();
         let directory = File::open(&path).map_err(|e| wrap(EngineError::state("open", &path)(e)))?;
-        work(directory.as_fd()).map_err(|e| BackendError::text(ErrorKind::Invalid, e))?;
-        let mut scratches = self.scratches.borrow_mut();
-        scratches.push(scratch);
-        Ok(scratches.len() - 1)
+        let number = self.scratch_count.get();
+        self.scratch_count.set(number + 1);
+        self.scratches.borrow_mut().insert(number, scratch);
+        Ok((number, directory.into()))
     }
 
     fn is_archive(&self, file: &File) -> bool {

@@ -1,15 +1,20 @@
 //! `RUN --mount` as mounts of the container.
 
 use crate::{Engine, EngineError, files};
-use dhow_build::{MountSource, Mounted};
+use dhow_build::{MountSource, Mounted, drive};
 use dhow_dockerfile::CacheSharing;
 use dhow_oci::runtime::Mount;
 use dhow_store::ScratchDir;
 use dhow_sys::lock::FileLock;
 use dhow_types::Digest;
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a command looks whether a cache that it waits for is free.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Mounts, and the locks of caches that nobody else may use meanwhile.
 #[derive(Default)]
@@ -20,21 +25,21 @@ pub(super) struct Mounts {
 
 impl Mounts {
     /// Adds a mount. `scratches` are directories that the builder has filled, `spare` is one for a cache that is in use.
-    pub(super) fn add(
+    pub(super) async fn add(
         &mut self,
         engine: &Engine,
         mounted: &Mounted,
-        scratches: &[ScratchDir],
+        scratches: &HashMap<usize, ScratchDir>,
         spare: &Path,
     ) -> Result<(), EngineError> {
         let mount = match &mounted.source {
             MountSource::Scratch { id, name } => {
                 let missing = || EngineError::Invalid(format!("nothing was made to mount on {}", mounted.target));
-                let scratch = scratches.get(*id).ok_or_else(missing)?;
+                let scratch = scratches.get(id).ok_or_else(missing)?;
                 bind(&scratch.upper().join(name), &mounted.target, mounted.read_only)
             }
             MountSource::Cache { id, sharing, mode, owner } => {
-                let directory = self.cache(engine, id, *sharing, spare)?;
+                let directory = self.cache(engine, id, *sharing, spare).await?;
                 if let Some(fresh) = make(&directory)? {
                     let fail = || EngineError::errno("set attributes of", &directory);
                     fchown(&fresh, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1))).map_err(fail())?;
@@ -58,7 +63,7 @@ impl Mounts {
     }
 
     /// Directory of a cache. Its name is hashed, so that no id can lead anywhere.
-    fn cache(
+    async fn cache(
         &mut self,
         engine: &Engine,
         id: &str,
@@ -74,17 +79,17 @@ impl Mounts {
         let path = all.join(format!("{name}.lock"));
         let fail = || EngineError::state("lock", &path);
         let open = || File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        if sharing == CacheSharing::Locked {
-            self.locks.push(FileLock::acquire(open().map_err(fail())?).map_err(fail())?);
-            return Ok(directory);
-        }
-        match FileLock::try_acquire(open().map_err(fail())?).map_err(fail())? {
-            Some(lock) => {
+        loop {
+            if let Some(lock) = FileLock::try_acquire(open().map_err(fail())?).map_err(fail())? {
                 self.locks.push(lock);
-                Ok(directory)
+                return Ok(directory);
             }
-            // Somebody has it: this command gets an empty one, which ends with it.
-            None => Ok(spare.join(format!("cache-{}", self.list.len()))),
+            if sharing == CacheSharing::Private {
+                // Somebody has it: this command gets an empty one, which ends with it.
+                return Ok(spare.join(format!("cache-{}", self.list.len())));
+            }
+            // It may be another stage of this build that has it, so this must not stop the thread.
+            drive::sleep(AGAIN).await;
         }
     }
 }

@@ -7,7 +7,7 @@ use super::layers::Workspace;
 use super::mounts::Mounts;
 use crate::live::Live;
 use crate::{Engine, EngineError, Paths};
-use dhow_build::RunStep;
+use dhow_build::{RunStep, drive};
 use dhow_dockerfile::RunNetwork;
 use dhow_network::Lease;
 use dhow_oci::runtime::{Mount, Namespace, NamespaceKind, Spec};
@@ -16,14 +16,17 @@ use dhow_runtime::seccomp;
 use dhow_runtime::{LaunchRequest, Launched, Rootfs, StdioPlan};
 use dhow_store::ScratchDir;
 use dhow_types::{Categorized, ContainerId, ErrorKind};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::rc::Rc;
+use std::slice;
 
 /// Where a command's network stack comes from.
 enum Stack {
@@ -62,22 +65,21 @@ impl Drop for Held<'_> {
 }
 
 /// Runs a command on a workspace's merged root and returns its exit code.
-pub(super) fn run(
+pub(super) async fn run(
     engine: &Engine,
     workspace: &Workspace,
     step: &RunStep,
-    scratches: &[ScratchDir],
+    scratches: &HashMap<usize, ScratchDir>,
     output: &mut dyn FnMut(bool, &[u8]),
 ) -> Result<i64, EngineError> {
     // Before anything is taken: a cache may have to be waited for.
     let mut mounts = Mounts::default();
     for mounted in &step.mounts {
-        mounts.add(engine, mounted, scratches, workspace.scratch.path())?;
+        mounts.add(engine, mounted, scratches, workspace.scratch.path()).await?;
     }
-    let id = random_id()?;
     let stack = stack(engine, step)?;
-    let live = engine.take_live(&id)?;
-    let mut held = Held { engine, id: id.clone(), live, lease: None, cgroup: None };
+    let (id, live) = engine.take_new_live()?;
+    let mut held = Held { engine, id: id.clone(), live: Some(live), lease: None, cgroup: None };
     if let Stack::Bridge = stack {
         let bridge = engine.bridge()?;
         bridge.ensure()?;
@@ -89,18 +91,12 @@ pub(super) fn run(
         .map_err(|e| EngineError::StartFailed { code: 128, message: dhow_types::report(&e) })?;
     held.cgroup = Some(cgroup);
     let launched = launch(engine, workspace, step, &spec, &stack, &held)?;
-    pump(&launched, output)?;
-    let exit = dhow_sys::process::wait(launched.pidfd.as_fd())
+    let process = Rc::new(launched.pidfd);
+    pump(launched.stdout, launched.stderr, output).await?;
+    drive::readable(slice::from_ref(&process)).await;
+    let exit = dhow_sys::process::wait(process.as_fd())
         .map_err(EngineError::state("wait for the command in", &workspace.scratch.upper()))?;
     Ok(exit.shell_code().into())
-}
-
-fn random_id() -> Result<ContainerId, EngineError> {
-    let mut bytes = [0_u8; 32];
-    let source = Path::new("the kernel's random numbers");
-    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())
-        .map_err(EngineError::errno("read", source))?;
-    Ok(ContainerId::from_random(bytes))
 }
 
 fn stack(engine: &Engine, step: &RunStep) -> Result<Stack, EngineError> {
@@ -277,29 +273,37 @@ fn launch(
 }
 
 /// Hands on what the command writes until nobody can write any more: its PID namespace ends with it.
-fn pump(launched: &Launched, output: &mut dyn FnMut(bool, &[u8])) -> Result<(), EngineError> {
-    let mut open: Vec<(bool, &OwnedFd)> = Vec::new();
-    open.extend(launched.stdout.as_ref().map(|fd| (false, fd)));
-    open.extend(launched.stderr.as_ref().map(|fd| (true, fd)));
+async fn pump(
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    output: &mut dyn FnMut(bool, &[u8]),
+) -> Result<(), EngineError> {
+    let mut open: Vec<Rc<OwnedFd>> = Vec::new();
+    let [stdout, stderr] = [stdout, stderr].map(|fd| fd.map(Rc::new));
+    open.extend(stdout);
+    open.extend(stderr.clone());
     let mut buffer = vec![0_u8; 64 << 10];
     let name = Path::new("the command's output");
     while !open.is_empty() {
-        let mut fds: Vec<PollFd<'_>> = open.iter().map(|(_, fd)| PollFd::new(*fd, PollFlags::IN)).collect();
-        match poll(&mut fds, None) {
+        drive::readable(&open).await;
+        let mut fds: Vec<PollFd<'_>> = open.iter().map(|fd| PollFd::new(&**fd, PollFlags::IN)).collect();
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        match poll(&mut fds, Some(&now)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(EngineError::errno("wait for", name)(e)),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         let mut ended = Vec::new();
-        for ((stderr, fd), _) in open.iter().zip(&ready).filter(|(_, ready)| **ready) {
-            match rustix::io::read(fd, &mut buffer[..]) {
-                Ok(0) => ended.push(*stderr),
-                Ok(n) => output(*stderr, buffer.get(..n).unwrap_or_default()),
+        for (fd, _) in open.iter().zip(&ready).filter(|(_, ready)| **ready) {
+            let is_stderr = stderr.as_ref().is_some_and(|e| Rc::ptr_eq(e, fd));
+            match rustix::io::read(&**fd, &mut buffer[..]) {
+                Ok(0) => ended.push(fd.clone()),
+                Ok(n) => output(is_stderr, buffer.get(..n).unwrap_or_default()),
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(e) => return Err(EngineError::errno("read", name)(e)),
             }
         }
-        open.retain(|(stderr, _)| !ended.contains(stderr));
+        open.retain(|fd| !ended.iter().any(|e| Rc::ptr_eq(e, fd)));
     }
     Ok(())
 }
