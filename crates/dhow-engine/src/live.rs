@@ -56,6 +56,20 @@ impl Engine {
         }
     }
 
+    /// Makes up an id and takes responsibility for it.
+    ///
+    /// Between the moment the lock's file appears and the moment it is locked, a process that heals may see the file and
+    /// take it for one that its holder left. It settles nothing, for nothing of that id exists yet, but the id is then
+    /// in its hands: another one is as good.
+    pub(crate) fn take_new_live(&self) -> Result<(ContainerId, Live), EngineError> {
+        loop {
+            let id = crate::container::random_id()?;
+            if let Some(live) = self.take_live(&id)? {
+                return Ok((id, live));
+            }
+        }
+    }
+
     /// Takes over responsibility that came by an inherited, locked descriptor.
     pub(crate) fn inherit_live(&self, id: &ContainerId, file: File) -> Live {
         Live { lock: FileLock::from_inherited(file), path: self.paths.live_lock(id) }

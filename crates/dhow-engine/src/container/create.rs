@@ -50,8 +50,7 @@ impl Engine {
         let _hold = self.store().hold()?;
         let image = self.local_image(&spec.image)?;
         let mut warnings = platform_warning(spec, &image)?;
-        let id = random_id()?;
-        let live = self.take_live(&id)?.ok_or_else(|| EngineError::Invalid("random ids collide".to_owned()))?;
+        let (id, live) = self.take_new_live()?;
         let mut record = self.merge(spec, &image, &id)?;
         if record.healthcheck.as_ref().is_some_and(|h| h.test.first().is_some_and(|t| t != "NONE")) {
             warnings.push("the health check is recorded but health checks are not run yet".to_owned());

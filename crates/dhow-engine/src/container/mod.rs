@@ -22,6 +22,7 @@ mod volumes;
 
 pub use commit::CommitSpec;
 pub use create::Created;
+pub(crate) use create::random_id;
 pub use exec::{ExecSpec, Executed};
 pub use monitor::monitor_main;
 pub use record::{Record, State, Status};
