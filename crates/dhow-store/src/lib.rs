@@ -61,11 +61,13 @@ mod tests;
 
 pub use archive::extract::{ExtractOptions, extract_archive};
 pub use archive::load::{LoadEvent, Loaded};
+pub use archive::write::ArchiveWriter;
 pub use error::StoreError;
 pub use image::ImageRecord;
 pub use image::gc::Healed;
 pub use image::remove::{ImageUse, Removal};
 pub use ingest::{Follower, Ingest};
+pub use layer::encode::{Encoding, encode_tree};
 pub use layer::implied::RootAttributes;
 pub use layer::stream::decompressor;
 pub use layer::upper::{StageOptions, write_tree_tar};

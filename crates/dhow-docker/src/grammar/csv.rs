@@ -3,7 +3,7 @@
 use crate::GrammarError;
 
 /// Splits one record. Quotes may enclose a whole field; a doubled quote inside stands for one.
-pub(crate) fn split(what: &'static str, text: &str) -> Result<Vec<String>, GrammarError> {
+pub fn split(what: &'static str, text: &str) -> Result<Vec<String>, GrammarError> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {

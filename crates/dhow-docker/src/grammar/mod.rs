@@ -18,7 +18,7 @@ pub use mount::{mount, tmpfs, volume};
 pub use port::{expose, port};
 pub use security::{Device, cap, device, security_opt};
 
-pub(crate) use csv::split as split_csv;
+pub use csv::split as split_csv;
 
 #[cfg(test)]
 mod tests;

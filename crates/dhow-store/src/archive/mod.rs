@@ -5,6 +5,7 @@ pub(crate) mod import;
 pub(crate) mod load;
 pub(crate) mod oci;
 pub(crate) mod save;
+pub(crate) mod write;
 
 /// The directory of blobs in an OCI image layout.
 pub(crate) const BLOBS: &str = "blobs/sha256/";

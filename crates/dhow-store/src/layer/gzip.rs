@@ -11,7 +11,7 @@ use std::thread::{JoinHandle, available_parallelism};
 
 /// Size of an uncompressed block, in bytes. Part of the format of our output: another value gives other digests.
 const BLOCK: usize = 512 << 10;
-/// Deflate level. Part of the format of our output.
+/// Deflate level unless asked otherwise. Part of the format of our output.
 const LEVEL: u32 = 6;
 /// Most threads.
 const THREADS: usize = 8;
@@ -43,12 +43,17 @@ struct Worker {
 impl<W: Write> GzipWriter<W> {
     /// A writer with as many threads as there are processors.
     pub(crate) fn new(out: W) -> io::Result<Self> {
-        let threads = available_parallelism().map_or(2, usize::from).clamp(1, THREADS);
-        Self::with_threads(out, threads)
+        Self::with_level(out, None)
     }
 
-    pub(crate) fn with_threads(out: W, threads: usize) -> io::Result<Self> {
-        let workers = (0..threads).map(|_| Worker::start()).collect::<io::Result<_>>()?;
+    /// The same with a level of the caller's (0 to 9).
+    pub(crate) fn with_level(out: W, level: Option<u32>) -> io::Result<Self> {
+        let threads = available_parallelism().map_or(2, usize::from).clamp(1, THREADS);
+        Self::with_threads(out, threads, level.unwrap_or(LEVEL).min(9))
+    }
+
+    fn with_threads(out: W, threads: usize, level: u32) -> io::Result<Self> {
+        let workers = (0..threads).map(|_| Worker::start(level)).collect::<io::Result<_>>()?;
         let block = Vec::with_capacity(BLOCK);
         Ok(Self { out, block, workers, sent: 0, received: 0, crc: Crc::new(), header_written: false })
     }
@@ -114,11 +119,11 @@ impl<W: Write> Write for GzipWriter<W> {
 }
 
 impl Worker {
-    fn start() -> io::Result<Self> {
+    fn start(level: u32) -> io::Result<Self> {
         let (work, blocks) = sync_channel::<(Vec<u8>, bool)>(1);
         let (results, done) = sync_channel(2);
         let thread = std::thread::Builder::new().name("gzip".to_owned()).spawn(move || {
-            let mut state = Compress::new(flate2::Compression::new(LEVEL), false);
+            let mut state = Compress::new(flate2::Compression::new(level), false);
             for (block, last) in blocks {
                 if results.send(deflate(&mut state, &block, last)).is_err() {
                     return;
@@ -164,7 +169,7 @@ mod tests {
     use std::io::Read;
 
     fn compress(data: &[u8], threads: usize, piece: usize) -> Vec<u8> {
-        let mut writer = GzipWriter::with_threads(Vec::new(), threads).unwrap();
+        let mut writer = GzipWriter::with_threads(Vec::new(), threads, LEVEL).unwrap();
         for chunk in data.chunks(piece.max(1)) {
             writer.write_all(chunk).unwrap();
         }
@@ -203,7 +208,7 @@ mod tests {
 
     #[test]
     fn an_abandoned_writer_ends_its_threads() {
-        let mut writer = GzipWriter::with_threads(Vec::new(), 3).unwrap();
+        let mut writer = GzipWriter::with_threads(Vec::new(), 3, LEVEL).unwrap();
         writer.write_all(&vec![1; 4 * BLOCK]).unwrap();
         drop(writer);
     }
@@ -222,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_reported() {
-        let mut writer = GzipWriter::with_threads(Full, 2).unwrap();
+        let mut writer = GzipWriter::with_threads(Full, 2, LEVEL).unwrap();
         assert!(writer.write_all(&vec![1; 4 * BLOCK]).is_err());
     }
 }

@@ -4,6 +4,7 @@
 //! to layer storage; another backend (one immutable file-system image per layer) would replace what is behind it.
 
 pub(crate) mod compress;
+pub(crate) mod encode;
 pub(crate) mod extract;
 pub(crate) mod gzip;
 pub(crate) mod implied;

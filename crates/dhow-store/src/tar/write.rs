@@ -57,6 +57,11 @@ impl<W: Write> TarWriter<W> {
         self.end_data(entry.size)
     }
 
+    /// The output, without an end.
+    pub(crate) fn into_inner(self) -> W {
+        self.out
+    }
+
     /// Writes the end-of-archive mark. Returns the output and the number of bytes that went to it.
     pub(crate) fn finish(mut self) -> io::Result<(W, u64)> {
         self.put(&[0u8; 2 * BLOCK])?;
