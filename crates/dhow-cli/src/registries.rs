@@ -1,10 +1,10 @@
 //! Registries of this machine: `/etc/dhow/registries.json` (or the file that `DHOW_REGISTRIES` names), with the keys of
 //! Docker's `daemon.json`: `insecure-registries` (list) and `registry-mirrors` (a list, for Docker Hub, or an object
-//! with a list per registry).
+//! with a list per registry). Proxies come from the environment.
 
 use crate::error::CliError;
 use crate::globals::variable;
-use dhow_registry::RegistryConfig;
+use dhow_registry::{Proxies, RegistryConfig};
 use dhow_types::ErrorKind;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,19 @@ pub(crate) fn load() -> Result<RegistryConfig, CliError> {
         Err(e) => return Err(CliError::io(format!("cannot read {}", path.display()))(e)),
     };
     config.ca_dirs.extend(CERTIFICATES.iter().map(PathBuf::from));
+    config.proxies = proxies();
     Ok(config)
+}
+
+/// Proxies of the environment, as curl reads them: the names in lower case come first.
+fn proxies() -> Proxies {
+    let read = |names: &[&str]| names.iter().copied().find_map(variable);
+    let except = read(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
+    Proxies {
+        http: read(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]),
+        https: read(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
+        except: except.split(',').map(str::trim).filter(|e| !e.is_empty()).map(str::to_owned).collect(),
+    }
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<RegistryConfig, CliError> {

@@ -1,8 +1,11 @@
 //! What a client is configured with.
 
+use crate::endpoint::is_loopback_host;
 use crate::error::RegistryError;
 use crate::retry::{Clock, SystemClock};
+use crate::url::Scheme;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +24,69 @@ pub struct RegistryConfig {
     /// Hosts of token servers (`WWW-Authenticate` realms) that may receive credentials although they do not belong to
     /// the registry's domain.
     pub trusted_realms: Vec<String>,
+    /// Proxies between this machine and every server that is not excepted.
+    pub proxies: Proxies,
+}
+
+/// Proxies, as the usual environment variables describe them.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// `http_proxy`: for plain HTTP.
+    pub http: Option<String>,
+    /// `HTTPS_PROXY`: for HTTPS.
+    pub https: Option<String>,
+    /// `NO_PROXY`: hosts that are reached directly, with what is below them; `*` is all. An entry may have a port.
+    pub except: Vec<String>,
+}
+
+impl Proxies {
+    /// The proxy for a server. Loopback is always reached directly.
+    pub(crate) fn choose(&self, scheme: Scheme, host: &str, port: u16) -> Option<&str> {
+        let proxy = match scheme {
+            Scheme::Http => self.http.as_deref(),
+            Scheme::Https => self.https.as_deref(),
+        };
+        let direct = is_loopback_host(host) || self.except.iter().any(|e| is_excepted(e, host, port));
+        proxy.filter(|p| !p.is_empty() && !direct)
+    }
+}
+
+fn is_excepted(entry: &str, host: &str, port: u16) -> bool {
+    let entry = entry.trim().to_ascii_lowercase();
+    if entry == "*" {
+        return true;
+    }
+    let (name, wanted) = match entry.rsplit_once(':') {
+        Some((name, digits)) if !name.contains(':') => match digits.parse::<u16>() {
+            Ok(wanted) => (name, Some(wanted)),
+            Err(_) => return false,
+        },
+        _ => (entry.as_str(), None),
+    };
+    if wanted.is_some_and(|w| w != port) || name.is_empty() {
+        return false;
+    }
+    if let Some((network, bits)) = name.split_once('/') {
+        return in_network(network, bits, host).unwrap_or(false);
+    }
+    let suffix = name.trim_start_matches('*');
+    let below = if suffix.starts_with('.') { suffix.to_owned() } else { format!(".{suffix}") };
+    host.ends_with(&below) || (host == name)
+}
+
+/// Whether an address is in an IPv4 network in CIDR notation.
+fn in_network(network: &str, bits: &str, host: &str) -> Option<bool> {
+    let (network, host): (Ipv4Addr, Ipv4Addr) = (network.parse().ok()?, host.parse().ok()?);
+    let bits: u32 = bits.parse().ok().filter(|b| *b <= 32)?;
+    let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+    Some(network.to_bits() & mask == host.to_bits() & mask)
+}
+
+/// Never shows the credentials that a proxy's URL may hold.
+impl fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxies({}, {}, except {:?})", self.http.is_some(), self.https.is_some(), self.except)
+    }
 }
 
 /// A credential for a registry.
@@ -101,5 +167,29 @@ impl fmt::Debug for Options {
             .field("progress_timeout", &self.progress_timeout)
             .field("retries", &self.retries)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxies_and_exceptions() {
+        let except = ["example.com", ".corp", "*.dev", "10.0.0.0/8", "host:8080", "bad:port", ""];
+        let proxies = Proxies {
+            http: Some("http://p:1".to_owned()),
+            https: Some("http://user:secret@p:2".to_owned()),
+            except: except.map(str::to_owned).to_vec(),
+        };
+        for direct in ["example.com", "a.example.com", "x.corp", "x.dev", "10.1.2.3", "localhost", "127.0.0.1"] {
+            assert_eq!(proxies.choose(Scheme::Https, direct, 443), None, "{direct}");
+        }
+        for other in ["example.org", "badexample.com", "11.0.0.1", "host", "corp"] {
+            assert_eq!(proxies.choose(Scheme::Http, other, 80), Some("http://p:1"), "{other}");
+        }
+        assert_eq!(proxies.choose(Scheme::Http, "host", 8080), None);
+        assert!(!format!("{proxies:?}").contains("secret"));
+        assert_eq!(Proxies::default().choose(Scheme::Https, "a", 443), None);
     }
 }

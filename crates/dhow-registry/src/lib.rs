@@ -8,7 +8,7 @@
 //! held to the rules of [`client`] and `docs/design/0002-registry-client.md`.
 //!
 //! Deliberately absent: storage (blobs are handed out as a [`std::io::Read`]), progress display, environment variables
-//! (so no proxy variables either), running credential helpers (a trait that the front end implements), an async runtime,
+//! (proxies are part of the configuration), running credential helpers (a trait that the front end implements), an async runtime,
 //! fetching of foreign layer URLs.
 
 pub mod auth_file;
@@ -21,8 +21,10 @@ mod retry;
 mod transport;
 mod url;
 
-pub use client::{BlobReader, Client, Fetched, LoginOutcome, Probed};
-pub use config::{Credential, Credentials, NoCredentials, Options, RegistryConfig};
+pub use client::{
+    BlobReader, Client, Download, DownloadError, DownloadReader, DownloadRequest, Fetched, LoginOutcome, Probed,
+};
+pub use config::{Credential, Credentials, NoCredentials, Options, Proxies, RegistryConfig};
 pub use endpoint::{DOCKER_HUB_SERVER, credential_key, is_loopback_host};
 pub use error::{RegistryError, TransportError};
 pub use retry::{Clock, SystemClock};

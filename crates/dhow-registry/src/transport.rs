@@ -1,7 +1,7 @@
 //! One HTTP request and its answer: TLS roots, time-outs, connection reuse. No redirects, no credentials of its own, no
 //! retries: those are decisions, and made elsewhere.
 
-use crate::config::{Options, RegistryConfig};
+use crate::config::{Options, Proxies, RegistryConfig};
 use crate::error::{RegistryError, clean};
 use crate::url::{Scheme, Url};
 use std::cell::RefCell;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use ureq::http::{HeaderMap, Method, Request};
 use ureq::tls::{Certificate, ClientCert, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Body, SendBody};
+use ureq::{Agent, Body, Proxy, SendBody};
 
 /// How a request failed, as far as retrying is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +87,7 @@ pub(crate) struct Transport {
     options: Options,
     insecure: Vec<String>,
     ca_dirs: Vec<PathBuf>,
+    proxies: Proxies,
     agents: Mutex<HashMap<String, Agent>>,
     system_roots: OnceLock<Vec<Certificate<'static>>>,
 }
@@ -97,6 +98,7 @@ impl Transport {
             options,
             insecure: config.insecure.clone(),
             ca_dirs: config.ca_dirs.clone(),
+            proxies: config.proxies.clone(),
             agents: Mutex::default(),
             system_roots: OnceLock::new(),
         }
@@ -143,18 +145,22 @@ impl Transport {
 
     fn agent(&self, url: &Url) -> Result<Agent, RegistryError> {
         let authority = url.origin().authority();
-        let key = if url.scheme() == Scheme::Http { String::new() } else { authority.clone() };
+        let proxy = self.proxies.choose(url.scheme(), url.host(), url.origin().port);
+        let plain = url.scheme() == Scheme::Http && proxy.is_none();
+        let key = if plain { String::new() } else { url.origin().authority() };
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
-        let tls = if key.is_empty() { RootCerts::Specific(Arc::default()).into() } else { self.tls(&authority)? };
-        let agent = self.new_agent(tls);
+        let tls = if plain { RootCerts::Specific(Arc::default()).into() } else { self.tls(&authority)? };
+        let bad = |_| RegistryError::Config("the proxy's URL is not one that can be used".to_owned());
+        let proxy = proxy.map(Proxy::new).transpose().map_err(bad)?;
+        let agent = self.new_agent(tls, proxy);
         agents.insert(key, agent.clone());
         Ok(agent)
     }
 
-    fn new_agent(&self, tls: Tls) -> Agent {
+    fn new_agent(&self, tls: Tls, proxy: Option<Proxy>) -> Agent {
         let mut builder =
             TlsConfig::builder().root_certs(tls.roots).client_cert(tls.client).disable_verification(tls.unverified);
         // Named outright: the process-wide default is nobody's business here, and ring is the only provider linked.
@@ -163,7 +169,7 @@ impl Transport {
         // single-threaded again when we are done.
         Agent::config_builder()
             .tls_config(builder.build())
-            .proxy(None)
+            .proxy(proxy)
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -253,6 +259,7 @@ fn classify(error: &ureq::Error) -> Failure {
         }
         ureq::Error::Timeout(_) => (FailureKind::Timeout, "no data for too long".to_owned()),
         ureq::Error::HostNotFound => (FailureKind::Connect, "no such host".to_owned()),
+        ureq::Error::ConnectProxyFailed(text) => (FailureKind::Connect, clean(&format!("proxy: {text}"))),
         ureq::Error::ConnectionFailed => (FailureKind::Connect, "connection failed".to_owned()),
         ureq::Error::Io(e) => classify_io(e),
         ureq::Error::Rustls(e) => (FailureKind::Tls, clean(&e.to_string())),

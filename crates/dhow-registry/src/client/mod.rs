@@ -10,10 +10,12 @@
 
 mod auth;
 mod blob;
+mod download;
 mod push;
 mod session;
 
 pub use blob::BlobReader;
+pub use download::{Download, DownloadError, DownloadReader, DownloadRequest};
 
 use crate::config::{Credential, Credentials, Options, RegistryConfig};
 use crate::endpoint::{self, Endpoint};

@@ -2,6 +2,7 @@
 
 mod auth;
 mod debian;
+mod download;
 mod faults;
 mod pull;
 mod push;
