@@ -241,6 +241,14 @@ pub trait Backend {
     /// Remembers the content digest of a file.
     fn remember_content(&self, _stat: &FileStat, _content: &Digest) {}
 
+    /// What was remembered under a name. See [`crate::BuildOptions::explain`].
+    fn recall(&self, _name: &Digest) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Remembers something for later builds; it may be lost.
+    fn remember(&self, _name: &Digest, _bytes: Vec<u8>) {}
+
     /// A secret that the caller gave, by id.
     fn secret(&self, _id: &str) -> Option<Vec<u8>> {
         None

@@ -20,6 +20,7 @@ mod copyspec;
 pub mod drive;
 mod error;
 mod exec;
+mod explain;
 mod history;
 mod key;
 mod mode;
@@ -27,6 +28,7 @@ mod options;
 mod output;
 pub mod plan;
 mod ports;
+mod recipe;
 mod scope;
 pub mod tree;
 
@@ -36,6 +38,6 @@ pub use backend::{
 pub use context::{Context, FileStat};
 pub use drive::Pending;
 pub use error::BuildError;
-pub use exec::{Built, apply_change, build};
+pub use exec::{Built, UsedStep, apply_change, build};
 pub use options::{BuildOptions, Entitlements, NamedContext, RunLimits};
 pub use output::{BuildEvent, BuildOutput};

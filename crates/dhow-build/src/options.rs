@@ -34,6 +34,8 @@ pub struct BuildOptions {
     pub entitlements: Entitlements,
     /// Limits of commands.
     pub limits: RunLimits,
+    /// What tells this build's Dockerfile and context from others': builds of the same are compared with each other.
+    pub identity: Vec<u8>,
     /// Every step that is not taken from the cache says why.
     pub explain: bool,
 }

@@ -4,6 +4,7 @@ use super::FileStat;
 use super::resolve::{Resolved, resolve};
 use crate::backend::Backend;
 use crate::error::BuildError;
+use crate::explain::Listed;
 use crate::key::KeyBuilder;
 use dhow_dockerfile::{IgnoreList, ParentMatch, glob};
 use dhow_types::{Digest, Hasher};
@@ -103,30 +104,44 @@ impl Found {
     pub(crate) fn fingerprint(&self, key: &mut KeyBuilder) {
         key.bytes(&self.name);
         key.number(self.entries.len() as u64);
+        self.entries.iter().for_each(|entry| entry.fingerprint(key));
+    }
+
+    /// Every object with its path from the tree's root and a digest of what the copy depends on.
+    pub(crate) fn list(&self, list: &mut Vec<Listed>) {
         for entry in &self.entries {
-            key.bytes(&entry.path);
-            key.number(entry.mode.into());
-            key.number(entry.owner.0.into());
-            key.number(entry.owner.1.into());
-            match &entry.kind {
-                Kind::Directory(attributes) => {
-                    key.text("d");
-                    key.option(attributes.map(|d| d.to_string()).as_deref());
-                }
-                Kind::File(content) => {
-                    key.text("f");
-                    key.number(entry.stat.size);
-                    key.digest(content);
-                }
-                Kind::Symlink(target) => {
-                    key.text("l");
-                    key.bytes(target);
-                }
-                Kind::Special(file_type, device) => {
-                    key.text("s");
-                    key.number(file_type.as_raw_mode().into());
-                    key.number(*device);
-                }
+            let mut key = KeyBuilder::new("entry");
+            entry.fingerprint(&mut key);
+            let path = if entry.path.is_empty() { self.path.clone() } else { join(&self.path, &entry.path) };
+            list.push((path, key.finish()));
+        }
+    }
+}
+
+impl Entry {
+    fn fingerprint(&self, key: &mut KeyBuilder) {
+        key.bytes(&self.path);
+        key.number(self.mode.into());
+        key.number(self.owner.0.into());
+        key.number(self.owner.1.into());
+        match &self.kind {
+            Kind::Directory(attributes) => {
+                key.text("d");
+                key.option(attributes.map(|d| d.to_string()).as_deref());
+            }
+            Kind::File(content) => {
+                key.text("f");
+                key.number(self.stat.size);
+                key.digest(content);
+            }
+            Kind::Symlink(target) => {
+                key.text("l");
+                key.bytes(target);
+            }
+            Kind::Special(file_type, device) => {
+                key.text("s");
+                key.number(file_type.as_raw_mode().into());
+                key.number(*device);
             }
         }
     }

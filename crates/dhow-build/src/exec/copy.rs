@@ -11,7 +11,9 @@ use crate::error::BuildError;
 use crate::history::MARK;
 use crate::key::KeyBuilder;
 use crate::mode::{self, ModeChange};
+use crate::explain::Listed;
 use crate::plan::CopyFrom;
+use crate::recipe::Recipe;
 use crate::tree::{Copier, CopySettings, Owner, Root, TreeError, lookup};
 use dhow_dockerfile::{Add, Copy, FileSources, IgnoreList, InlineFile};
 use dhow_types::{Digest, report};
@@ -142,28 +144,28 @@ impl Builder<'_> {
         })
     }
 
-    /// Key of everything but the copied content.
-    fn copy_key(&self, kind: &str, state: &StageState, job: &Job) -> KeyBuilder {
-        let mut key = KeyBuilder::new(kind);
-        key.digests(job.base(state));
-        key.text(&job.destination);
-        key.text(&format!("{:?} {:?} {} {}", job.owner, job.mode, job.unpack, job.parents));
-        key.number(job.inline.len() as u64);
+    /// Everything but the copied content.
+    fn copy_recipe(&self, kind: &str, state: &StageState, job: &Job) -> Recipe {
+        let mut recipe = Recipe::new(kind);
+        recipe.parent(job.base(state));
+        recipe.part("destination", job.destination.clone());
+        recipe.option("owner", job.owner.as_ref().map(|o| format!("{o:?}")));
+        recipe.option("mode", job.mode.as_ref().map(|m| format!("{m:?}")));
+        recipe.part("options", format!("unpack={} parents={}", job.unpack, job.parents));
         for file in &job.inline {
-            key.text(&file.name);
-            key.text(&file.content);
+            recipe.content(&format!("here-document {}", file.name), file.content.as_bytes());
         }
-        key.option(self.options.source_date_epoch.map(|e| e.to_string()).as_deref());
-        key
+        recipe.option("SOURCE_DATE_EPOCH", self.options.source_date_epoch.map(|e| e.to_string()));
+        recipe
     }
 
     async fn copy_context(&self, state: &mut StageState, job: &Job) -> Result<(), BuildError> {
-        let mut key = self.copy_key("copy", state, job);
+        let mut recipe = self.copy_recipe("copy", state, job);
         let Some(context) = self.context else {
             if let Some(word) = job.words.first() {
                 return Err(BuildError::NoContext(word.clone()));
             }
-            return self.copy_inline(state, job, &key.finish()).await;
+            return self.copy_inline(state, job, recipe).await;
         };
         let tree = SourceTree {
             root: context.root(),
@@ -172,81 +174,90 @@ impl Builder<'_> {
             memory: Some(self.backend),
         };
         let found = find_all(&tree, job)?;
-        found.iter().for_each(|f| f.fingerprint(&mut key));
-        let key = key.finish();
-        if let Some(hit) = self.cached(state, &key)? {
-            state.add_layer(job.created_by.clone(), hit.layer, hit.created);
+        recipe.files(&fingerprint(&found));
+        let key = recipe.key();
+        if self.take(state, job, &recipe)? {
             return Ok(());
         }
+        self.miss(state, recipe, Some(listing(&found)));
         let backend = self.backend;
         let root = context.root();
-        let edited = backend.edit(job.base(state), self.options.source_date_epoch, &mut |target| {
-            copy_all(backend, Root(target), root, job, &found).map(reply).map_err(|e| report(&e))
-        })
-        .await?;
+        let edited = backend
+            .edit(job.base(state), self.options.source_date_epoch, &mut |target| {
+                copy_all(backend, Root(target), root, job, &found).map(reply).map_err(|e| report(&e))
+            })
+            .await?;
         let changed = edited.reply.first() == Some(&1);
         self.keep(state, job, &key, edited.layer, changed)
     }
 
-    async fn copy_inline(&self, state: &mut StageState, job: &Job, key: &Digest) -> Result<(), BuildError> {
-        if let Some(hit) = self.cached(state, key)? {
-            state.add_layer(job.created_by.clone(), hit.layer, hit.created);
+    /// Takes a copy from the cache, if it is there.
+    fn take(&self, state: &mut StageState, job: &Job, recipe: &Recipe) -> Result<bool, BuildError> {
+        let Some(hit) = self.cached(state, &recipe.key())? else { return Ok(false) };
+        self.hit(state, recipe.clone(), &hit);
+        state.add_layer(job.created_by.clone(), hit.layer, hit.created);
+        Ok(true)
+    }
+
+    async fn copy_inline(&self, state: &mut StageState, job: &Job, recipe: Recipe) -> Result<(), BuildError> {
+        if self.take(state, job, &recipe)? {
             return Ok(());
         }
+        let key = recipe.key();
+        self.miss(state, recipe, None);
         let backend = self.backend;
-        let edited = backend.edit(job.base(state), self.options.source_date_epoch, &mut |target| {
-            copy_all(backend, Root(target), target, job, &[]).map(reply).map_err(|e| report(&e))
-        })
-        .await?;
-        self.keep(state, job, key, edited.layer, false)
+        let edited = backend
+            .edit(job.base(state), self.options.source_date_epoch, &mut |target| {
+                copy_all(backend, Root(target), target, job, &[]).map(reply).map_err(|e| report(&e))
+            })
+            .await?;
+        self.keep(state, job, &key, edited.layer, false)
     }
 
     /// `COPY --from`: known by the source's layers, or by the content of what is copied.
     async fn copy_layers(&self, state: &mut StageState, job: &Job, layers: &[Digest]) -> Result<(), BuildError> {
-        let mut key = self.copy_key("copy layers", state, job);
-        key.digests(layers);
-        key.list(&job.words);
-        key.text(&format!("{:?}", job.exclude));
-        let by_layers = key.finish();
-        let remembered = if state.no_cache { None } else { self.backend.cache_get(&by_layers)? };
-        if remembered.is_some()
-            && let Some(hit) = self.cached(state, &by_layers)?
-        {
-            state.add_layer(job.created_by.clone(), hit.layer, hit.created);
+        let mut by_layers = self.copy_recipe("copy layers", state, job);
+        let mut source = KeyBuilder::new("source");
+        source.digests(layers);
+        source.list(&job.words);
+        source.text(&format!("{:?}", job.exclude));
+        by_layers.files(&source.finish());
+        let remembered = if state.no_cache { None } else { self.backend.cache_get(&by_layers.key())? };
+        if remembered.is_some() && self.take(state, job, &by_layers)? {
             return Ok(());
         }
         let backend = self.backend;
         let nothing = IgnoreList::default();
-        let content = backend.view(layers, &mut |source| {
-            let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
-            let found = find_all(&tree, job).map_err(|e| report(&e))?;
-            let mut key = KeyBuilder::new("found");
-            found.iter().for_each(|f| f.fingerprint(&mut key));
-            Ok(key.finish().as_bytes().to_vec())
-        })
-        .await?;
-        let mut key = self.copy_key("copy", state, job);
-        key.bytes(&content);
-        let by_content = key.finish();
-        if let Some(hit) = self.cached(state, &by_content)? {
-            self.backend.cache_put(&by_layers, &hit)?;
-            state.add_layer(job.created_by.clone(), hit.layer, hit.created);
-            return Ok(());
-        }
-        let edited = backend.edit(job.base(state), self.options.source_date_epoch, &mut |target| {
-            let target = Root(target);
-            // In the helper, which has nothing else to wait for.
-            drive::block_on(backend.view(layers, &mut |source| {
+        let content = backend
+            .view(layers, &mut |source| {
                 let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
                 let found = find_all(&tree, job).map_err(|e| report(&e))?;
-                copy_all(backend, target, source, job, &found).map(reply).map_err(|e| report(&e))
-            }))
-            .map_err(|e| report(&e))
-        })
-        .await?;
+                Ok(fingerprint(&found).as_bytes().to_vec())
+            })
+            .await?;
+        let mut by_content = self.copy_recipe("copy", state, job);
+        by_content.part("content", Digest::of(&content).to_string());
+        if self.take(state, job, &by_content)? {
+            let hit = self.backend.cache_get(&by_content.key())?;
+            return hit.map_or(Ok(()), |hit| self.store(state, &by_layers.key(), &hit));
+        }
+        let (by_layers, key) = (by_layers.key(), by_content.key());
+        self.miss(state, by_content, None);
+        let edited = backend
+            .edit(job.base(state), self.options.source_date_epoch, &mut |target| {
+                let target = Root(target);
+                // In the helper, which has nothing else to wait for.
+                drive::block_on(backend.view(layers, &mut |source| {
+                    let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
+                    let found = find_all(&tree, job).map_err(|e| report(&e))?;
+                    copy_all(backend, target, source, job, &found).map(reply).map_err(|e| report(&e))
+                }))
+                .map_err(|e| report(&e))
+            })
+            .await?;
         let done = CachedStep { layer: edited.layer, created: self.stamp() };
-        self.backend.cache_put(&by_layers, &done)?;
-        self.backend.cache_put(&by_content, &done)?;
+        self.store(state, &by_layers, &done)?;
+        self.store(state, &key, &done)?;
         state.add_layer(job.created_by.clone(), done.layer, done.created);
         Ok(())
     }
@@ -263,7 +274,7 @@ impl Builder<'_> {
         if changed {
             self.warn(0, "files of the build context changed while they were copied; this step is not cached");
         } else {
-            self.backend.cache_put(key, &done)?;
+            self.store(state, key, &done)?;
         }
         state.add_layer(job.created_by.clone(), done.layer, done.created);
         Ok(())
@@ -280,27 +291,45 @@ impl Builder<'_> {
             return Ok(());
         }
         let user = state.config.config.user.clone();
-        let mut key = KeyBuilder::new("workdir");
-        key.digests(&state.layers);
-        key.text(&full);
-        key.text(&user);
-        key.option(self.options.source_date_epoch.map(|e| e.to_string()).as_deref());
-        let key = key.finish();
+        let mut recipe = Recipe::new("workdir");
+        recipe.parent(&state.layers);
+        recipe.part("path", full.clone());
+        recipe.part("user", user.clone());
+        recipe.option("SOURCE_DATE_EPOCH", self.options.source_date_epoch.map(|e| e.to_string()));
+        let key = recipe.key();
         if let Some(hit) = self.cached(state, &key)? {
+            self.hit(state, recipe, &hit);
             state.add_layer(created_by, hit.layer, hit.created);
             return Ok(());
         }
+        self.miss(state, recipe, None);
         let owner = (!user.is_empty()).then(|| Owner::parse(&user)).transpose().map_err(invalid)?;
-        let edited = self.backend.edit(&state.layers, self.options.source_date_epoch, &mut |target| {
-            let root = Root(target);
-            make_workdir(root, &full, owner.as_ref()).map(|()| Vec::new()).map_err(|e| report(&e))
-        })
-        .await?;
+        let backend = self.backend;
+        let edited = backend
+            .edit(&state.layers, self.options.source_date_epoch, &mut |target| {
+                let root = Root(target);
+                make_workdir(root, &full, owner.as_ref()).map(|()| Vec::new()).map_err(|e| report(&e))
+            })
+            .await?;
         let done = CachedStep { layer: edited.layer, created: self.stamp() };
-        self.backend.cache_put(&key, &done)?;
+        self.store(state, &key, &done)?;
         state.add_layer(created_by, done.layer, done.created);
         Ok(())
     }
+}
+
+/// The digest of what is copied.
+fn fingerprint(found: &[Found]) -> Digest {
+    let mut key = KeyBuilder::new("found");
+    found.iter().for_each(|f| f.fingerprint(&mut key));
+    key.finish()
+}
+
+/// What is copied, file by file.
+fn listing(found: &[Found]) -> Vec<Listed> {
+    let mut list = Vec::new();
+    found.iter().for_each(|f| f.list(&mut list));
+    list
 }
 
 fn make_workdir(root: Root<'_>, path: &str, owner: Option<&Owner>) -> Result<(), TreeError> {

@@ -11,14 +11,14 @@ use dhow_types::{Digest, Timestamp};
 impl Builder<'_> {
     /// Writes the config and stores the image.
     pub(super) fn finish(&self, state: StageState) -> Result<Digest, BuildError> {
-        let StageState { layers, mut config, own_history, .. } = state;
+        let StageState { layers, mut config, own_history, stage, .. } = state;
         config.config.labels.extend(self.options.labels.iter().cloned());
         config.rootfs.diff_ids.clone_from(&layers);
         config.rootfs.kind = "layers".to_owned();
         let base_entries = config.history.len();
         let times: Vec<Option<Timestamp>> = own_history.iter().map(|(_, time)| *time).collect();
         config.history.extend(own_history.into_iter().map(|(entry, _)| entry));
-        let created = self.image_time(&config)?;
+        let created = self.image_time(&config, stage)?;
         for (entry, time) in config.history.iter_mut().skip(base_entries).zip(times) {
             entry.created = Some(time.unwrap_or(created).to_string());
         }
@@ -34,7 +34,7 @@ impl Builder<'_> {
 
     /// When the image was made: the same as last time when it is the same image, so that building it again gives the same
     /// id.
-    fn image_time(&self, config: &ImageConfig) -> Result<Timestamp, BuildError> {
+    fn image_time(&self, config: &ImageConfig, stage: usize) -> Result<Timestamp, BuildError> {
         if self.options.source_date_epoch.is_some() {
             return Ok(self.stamp());
         }
@@ -49,7 +49,9 @@ impl Builder<'_> {
             return Ok(known.created);
         }
         let created = self.stamp();
-        self.backend.cache_put(&key, &CachedStep { layer: None, created })?;
+        let step = CachedStep { layer: None, created };
+        self.used.borrow_mut().push((stage, key, step));
+        self.backend.cache_put(&key, &step)?;
         Ok(created)
     }
 }

@@ -14,9 +14,11 @@ use crate::backend::{Backend, CachedStep};
 use crate::context::Context;
 use crate::drive::{self, Pending};
 use crate::error::BuildError;
+use crate::explain::{Explainer, Listed, Place};
 use crate::options::BuildOptions;
 use crate::output::{BuildEvent, BuildOutput};
 use crate::plan::{self, Base, CopyFrom, PlannedStage, at};
+use crate::recipe::Recipe;
 use crate::scope::{EPOCH_ARG, Globals};
 use dhow_dockerfile::{Command, Dockerfile};
 use dhow_types::{Digest, Timestamp};
@@ -32,6 +34,19 @@ pub struct Built {
     pub image: Digest,
     /// Whether every step came from the cache.
     pub all_cached: bool,
+    /// The steps whose results are in use, in no order.
+    pub used: Vec<UsedStep>,
+}
+
+/// A step whose result a build uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsedStep {
+    /// Its cache key.
+    pub key: Digest,
+    /// What it did.
+    pub step: CachedStep,
+    /// The target stage, or a stage that it is based on, has it.
+    pub in_final: bool,
 }
 
 /// What all steps of a build share.
@@ -45,6 +60,9 @@ struct Builder<'a> {
     finished: RefCell<HashMap<usize, StageState>>,
     total: usize,
     all_cached: Cell<bool>,
+    /// Steps whose results are in use, with their stages' numbers.
+    used: RefCell<Vec<(usize, Digest, CachedStep)>>,
+    explainer: Explainer<'a>,
     /// How many more stages may do something at the same time.
     slots: Cell<usize>,
 }
@@ -96,6 +114,8 @@ fn try_build(
         finished: RefCell::default(),
         total: plan.total_steps,
         all_cached: Cell::new(true),
+        used: RefCell::default(),
+        explainer: Explainer::new(backend, &options.identity, options),
         slots: Cell::new(PARALLEL),
     };
     let mut stages: Vec<Pending<'_, Result<(), BuildError>>> = Vec::with_capacity(plan.stages.len());
@@ -108,8 +128,9 @@ fn try_build(
     // A plan ends with its target.
     let target = plan.stages.last().and_then(|t| builder.finished.borrow_mut().remove(&t.number));
     let image = builder.finish(target.ok_or(BuildError::NoTarget(String::new()))?)?;
+    builder.explainer.finish();
     builder.event(&BuildEvent::Done { image });
-    Ok(Built { image, all_cached: builder.all_cached.get() })
+    Ok(Built { image, all_cached: builder.all_cached.get(), used: builder.used_steps(&plan.stages) })
 }
 
 /// `--build-arg SOURCE_DATE_EPOCH=N` is as good as the option.
@@ -134,6 +155,10 @@ fn warn_unused(file: &Dockerfile, globals: &Globals, output: &mut dyn BuildOutpu
         let text = format!("One or more build-args [{}] were not consumed", unused.join(" "));
         output.event(&BuildEvent::Warning { line: 0, text: &text });
     }
+}
+
+fn stage_name(planned: &PlannedStage) -> String {
+    planned.name.clone().unwrap_or_else(|| planned.number.to_string())
 }
 
 /// Whether a stage may work; dropping it lets another one.
@@ -165,6 +190,8 @@ impl Builder<'_> {
                 }
             }
             state.step = number;
+            state.stage = planned.number;
+            state.place = Place { stage: stage_name(planned), index: number - first, text: instruction.original.clone() };
             let work = async {
                 self.instruction(&mut state, step).await.map_err(at(instruction.span, &instruction.original))?;
                 Ok(state)
@@ -214,6 +241,38 @@ impl Builder<'_> {
 
     fn warn(&self, line: u32, text: &str) {
         self.event(&BuildEvent::Warning { line, text });
+    }
+
+    /// A step's result came from the cache.
+    fn hit(&self, state: &StageState, recipe: Recipe, step: &CachedStep) {
+        self.used.borrow_mut().push((state.stage, recipe.key(), *step));
+        self.explainer.hit(&state.place, recipe);
+    }
+
+    /// A step has to be done; `files` lists those that it copies.
+    fn miss(&self, state: &StageState, recipe: Recipe, files: Option<Vec<Listed>>) {
+        let reason = self.explainer.miss(&state.place, state.step, recipe, files);
+        if self.options.explain {
+            let text = if state.no_cache { "the cache is not used" } else { &reason };
+            self.event(&BuildEvent::Note { step: state.step, text });
+        }
+    }
+
+    /// Keeps what a step did for later builds.
+    fn store(&self, state: &StageState, key: &Digest, step: &CachedStep) -> Result<(), BuildError> {
+        self.used.borrow_mut().push((state.stage, *key, *step));
+        Ok(self.backend.cache_put(key, step)?)
+    }
+
+    fn used_steps(&self, stages: &[PlannedStage]) -> Vec<UsedStep> {
+        let mut chain = Vec::new();
+        let mut next = stages.last().map(|s| s.number);
+        while let Some(stage) = next.and_then(|n| stages.iter().find(|s| s.number == n)) {
+            chain.push(stage.number);
+            next = if let Base::Stage(base) = stage.base { Some(base) } else { None };
+        }
+        let used = self.used.take();
+        used.into_iter().map(|(stage, key, step)| UsedStep { key, step, in_final: chain.contains(&stage) }).collect()
     }
 
     /// The result of a step that was done before, if its layer is still there.

@@ -9,6 +9,7 @@ use crate::copyspec;
 use crate::error::BuildError;
 use crate::key::KeyBuilder;
 use crate::plan::{CopyFrom, PlannedStep};
+use crate::recipe::Recipe;
 use crate::scope::set_env;
 use crate::tree::{Copier, CopySettings, Root};
 use dhow_dockerfile::{IgnoreList, MountKind, Run, RunMount};
@@ -49,12 +50,17 @@ enum Content {
 
 impl Wanted<'_> {
     /// Adds what a result depends on: files that are seen, but neither caches nor secrets.
-    pub(super) fn fingerprint(&self, key: &mut KeyBuilder) {
-        key.text(&self.target);
-        key.text(&format!("{:?} {} {:?} {:?}", self.mount.kind, self.mount.read_only, self.mode, self.owner));
+    pub(super) fn describe(&self, recipe: &mut Recipe) {
+        let Self { mount, target, mode, owner, .. } = self;
+        recipe.part("mount", format!("{target} {:?} {} {mode:?} {owner:?}", mount.kind, mount.read_only));
+        let content = format!("content mounted on {target}");
         match &self.content {
-            Content::Context(found) => found.iter().for_each(|f| f.fingerprint(key)),
-            Content::Layers(_, _, digest) => key.bytes(digest),
+            Content::Context(found) => {
+                let mut key = KeyBuilder::new("mounted");
+                found.iter().for_each(|f| f.fingerprint(&mut key));
+                recipe.part(&content, key.finish().to_string());
+            }
+            Content::Layers(_, _, digest) => recipe.content(&content, digest),
             _ => {}
         }
     }

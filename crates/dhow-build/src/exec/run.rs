@@ -7,9 +7,9 @@ use super::stage::StageState;
 use crate::backend::{CachedStep, RunFile, RunStep};
 use crate::error::BuildError;
 use crate::history;
-use crate::key::KeyBuilder;
 use crate::output::BuildEvent;
 use crate::plan::PlannedStep;
+use crate::recipe::Recipe;
 use crate::scope::{HOSTNAME_ARG, set_env};
 use dhow_dockerfile::{CommandLine, Heredoc, Run, RunNetwork};
 use dhow_types::Digest;
@@ -50,12 +50,15 @@ impl Builder<'_> {
             limits: self.options.limits.clone(),
         };
         let mounts = self.mounts(state, run, planned).await?;
-        let key = self.run_key(&state.layers, &step, &mounts);
+        let recipe = self.run_recipe(&state.layers, &step, &mounts);
+        let key = recipe.key();
         let created_by = history::run(&state.scope.declared(state.env()), &step.argv);
         if let Some(hit) = self.cached(state, &key)? {
+            self.hit(state, recipe, &hit);
             state.add_layer(created_by, hit.layer, hit.created);
             return Ok(());
         }
+        self.miss(state, recipe, None);
         // Proxies reach the command but are no part of what it is.
         for (name, value) in self.globals.proxies() {
             if !step.env.iter().any(|e| e.split_once('=').is_some_and(|(n, _)| n == name)) {
@@ -71,7 +74,7 @@ impl Builder<'_> {
             return Err(BuildError::Command { command, exit_code: outcome.exit_code });
         }
         let done = CachedStep { layer: outcome.layer, created: self.stamp() };
-        self.backend.cache_put(&key, &done)?;
+        self.store(state, &key, &done)?;
         state.add_layer(created_by, done.layer, done.created);
         Ok(())
     }
@@ -89,31 +92,31 @@ impl Builder<'_> {
         }
     }
 
-    fn run_key(&self, layers: &[Digest], step: &RunStep, mounts: &[Wanted<'_>]) -> Digest {
-        let mut key = KeyBuilder::new("run");
-        key.digests(layers);
-        key.list(&step.argv);
-        key.list(&step.env);
-        key.text(&step.cwd);
-        key.text(&step.user);
-        key.text(&step.hostname);
-        key.text(match step.network {
+    fn run_recipe(&self, layers: &[Digest], step: &RunStep, mounts: &[Wanted<'_>]) -> Recipe {
+        let mut recipe = Recipe::new("run");
+        recipe.parent(layers);
+        recipe.part("command", history::quoted_list(&step.argv));
+        recipe.pairs("env", &step.env);
+        recipe.part("working directory", step.cwd.clone());
+        recipe.part("user", step.user.clone());
+        recipe.part("host name", step.hostname.clone());
+        let network = match step.network {
             RunNetwork::Default => "default",
             RunNetwork::None => "none",
             RunNetwork::Host => "host",
-        });
-        key.text(&step.build_network);
-        key.number(step.insecure.into());
+        };
+        recipe.part("network", network);
+        recipe.part("network of the build", step.build_network.clone());
+        recipe.option("security", step.insecure.then_some("insecure"));
         for file in &step.files {
-            key.text(&file.path);
-            key.number(file.mode.into());
-            key.bytes(&file.content);
+            recipe.part("script", format!("{} {:o}", file.path, file.mode));
+            recipe.content("script's content", &file.content);
         }
-        mounts.iter().for_each(|m| m.fingerprint(&mut key));
+        mounts.iter().for_each(|m| m.describe(&mut recipe));
         // Names but not addresses: they differ between machines and days.
-        step.extra_hosts.iter().for_each(|(name, _)| key.text(name));
-        key.option(self.options.source_date_epoch.map(|e| e.to_string()).as_deref());
-        key.finish()
+        step.extra_hosts.iter().for_each(|(name, _)| recipe.part("host", name.clone()));
+        recipe.option("SOURCE_DATE_EPOCH", self.options.source_date_epoch.map(|e| e.to_string()));
+        recipe
     }
 }
 

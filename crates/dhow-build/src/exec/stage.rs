@@ -3,6 +3,7 @@
 use super::Builder;
 use super::metadata::Metadata;
 use crate::error::BuildError;
+use crate::explain::Place;
 use crate::history;
 use crate::plan::{Base, PlannedStage, PlannedStep};
 use crate::scope::{DEFAULT_PATH, Scope, set_env};
@@ -21,6 +22,10 @@ pub(super) struct StageState {
     pub(super) scope: Scope,
     /// Number of the step that is being done.
     pub(super) step: usize,
+    /// Where it stands.
+    pub(super) place: Place,
+    /// Number of the stage that it belongs to.
+    pub(super) stage: usize,
     /// The layer that this step made.
     pub(super) made: Option<Digest>,
     /// Nothing is taken from the cache.
@@ -154,6 +159,8 @@ impl StageState {
             config,
             scope: Scope::default(),
             step: 0,
+            place: Place::default(),
+            stage: 0,
             made: None,
             no_cache: false,
             cmd_set: false,

@@ -24,6 +24,7 @@ struct Fake {
     runs: RefCell<Vec<RunStep>>,
     /// The secret named `key`.
     secret: RefCell<String>,
+    records: RefCell<HashMap<Digest, Vec<u8>>>,
     /// Scratch directories.
     scratches: RefCell<Vec<PathBuf>>,
     /// Commands that wait for each other.
@@ -225,6 +226,14 @@ impl Backend for Fake {
             fs::write(path.join(name), "").unwrap();
             Ok(RunOutcome { exit_code: 0, layer: self.keep(layers, path) })
         })
+    }
+
+    fn recall(&self, name: &Digest) -> Option<Vec<u8>> {
+        self.records.borrow().get(name).cloned()
+    }
+
+    fn remember(&self, name: &Digest, bytes: Vec<u8>) {
+        self.records.borrow_mut().insert(*name, bytes);
     }
 
     fn secret(&self, id: &str) -> Option<Vec<u8>> {
@@ -448,7 +457,8 @@ fn unsupported_things_say_so() {
     for (line, what) in [
         ("RUN --mount=type=ssh y", "RUN --mount=type=ssh is not supported"),
         ("RUN --mount=type=cache,target=/x,from=base z", "RUN --mount=type=cache with from or source is not supported"),
-        ("RUN --security=insecure y", "RUN --security=insecure is not supported"),
+        ("RUN --security=insecure y", "security.insecure is not allowed"),
+        ("RUN --network=host y", "network.host is not allowed"),
         ("ADD https://example.com/x /", "ADD of a URL (https://example.com/x) is not supported"),
         ("ADD git@github.com:a/b.git /", "ADD of a git repository (git@github.com:a/b.git) is not supported"),
         ("ADD --checksum=sha256:x a /", "ADD --checksum is not supported"),
@@ -759,4 +769,38 @@ fn stages_without_a_path_between_them_run_at_the_same_time() {
     assert_eq!(fake.waiting.get(), 2);
     assert!(log.0.iter().any(|l| l == "9/9 COPY --from=two /b /"), "{:?}", log.0);
     assert_eq!(fake.result_tree().len(), 2);
+}
+
+#[test]
+fn misses_are_explained() {
+    let fake = Fake::new();
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    put("a", "1");
+    put("b", "1");
+    let notes = |file: &str, args: &[(&str, &str)], no_cache: bool| {
+        let build_args = args.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let options = BuildOptions { explain: true, build_args, no_cache, ..BuildOptions::default() };
+        let context = Context::open(dir.path()).unwrap();
+        let (result, log) = run_build(&fake, Some(&context), file, &options);
+        result.unwrap();
+        log.0.into_iter().filter_map(|l| l.strip_prefix("note ").map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let file = "FROM base\nARG V=1\nRUN touch /x$V\nCOPY . /src/\nRUN touch /y\n";
+    assert_eq!(notes(file, &[], false), ["there is no earlier build to compare with"; 3]);
+    assert_eq!(notes(file, &[], false), [""; 0]);
+    put("b", "2");
+    put("c", "");
+    let found = notes(file, &[], false);
+    assert_eq!(found, ["changed file \"b\"; new file \"c\"", "step 4 made another layer below it"]);
+    let found = notes(file, &[("V", "2")], false);
+    // The first command makes the same layer with it, so the copy stays.
+    assert_eq!(found, ["variable V changed: \"1\" became \"2\""; 2]);
+    let again = "FROM base\nARG V=1\nRUN touch /x$V\nCOPY . /src/\nRUN touch /z\n";
+    let found = notes(again, &[("V", "2")], false);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("command changed: "), "{found:?}");
+    assert_eq!(notes(again, &[("V", "2")], true)[0], "the cache is not used");
+    fake.cache.borrow_mut().clear();
+    assert_eq!(notes(again, &[("V", "2")], false)[0], "nothing changed, but its result is no longer in the cache");
 }
