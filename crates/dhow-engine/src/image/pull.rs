@@ -24,7 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Layers that are transferred at the same time (Docker's default as well).
-pub(super) const PARALLEL: usize = 3;
+pub(crate) const PARALLEL: usize = 3;
 /// Indexes inside indexes that are followed.
 const MAX_INDEX_DEPTH: usize = 4;
 /// Time between two progress events of one layer.
@@ -113,7 +113,7 @@ fn unchanged(
     }
 }
 
-pub(super) fn say(progress: &dyn Progress, text: String) {
+pub(crate) fn say(progress: &dyn Progress, text: String) {
     progress.event(&ProgressEvent::Message(text));
 }
 
@@ -226,6 +226,24 @@ fn wanted(config: &ImageConfig, manifest: &Manifest) -> Result<Vec<Wanted>, Engi
         layers.push(Wanted { descriptor: descriptor.clone(), compression, diff_id: *diff_id });
     }
     Ok(layers)
+}
+
+/// Downloads, unpacks and publishes those of these layers (descriptor and diff ID) that are missing.
+pub(crate) fn fetch_described(
+    store: &Store,
+    client: &Client,
+    reference: &Reference,
+    layers: &[(Descriptor, Digest)],
+    progress: &dyn Progress,
+) -> Result<(), EngineError> {
+    let mut list = Vec::with_capacity(layers.len());
+    for (descriptor, diff_id) in layers {
+        let compression = descriptor.layer_compression().ok_or_else(|| {
+            DocumentError::Unsupported(format!("layer {} of type {:?}", descriptor.digest, descriptor.media_type))
+        })?;
+        list.push(Wanted { descriptor: descriptor.clone(), compression, diff_id: *diff_id });
+    }
+    fetch_layers(store, client, reference, &list, progress)
 }
 
 /// Downloads, unpacks and publishes what is missing.
@@ -465,7 +483,7 @@ impl Job<'_> {
 }
 
 /// Reports a layer's progress, not too often.
-pub(super) struct Ticker<'a> {
+pub(crate) struct Ticker<'a> {
     progress: &'a dyn Progress,
     id: String,
     status: &'static str,
@@ -478,11 +496,11 @@ impl<'a> Ticker<'a> {
         Self::named(progress, layer.descriptor.digest.short(), status, layer.descriptor.size)
     }
 
-    pub(super) fn named(progress: &'a dyn Progress, id: String, status: &'static str, total: u64) -> Self {
+    pub(crate) fn named(progress: &'a dyn Progress, id: String, status: &'static str, total: u64) -> Self {
         Self { progress, id, status, total, next: Instant::now() }
     }
 
-    pub(super) fn at(&mut self, current: u64) {
+    pub(crate) fn at(&mut self, current: u64) {
         let now = Instant::now();
         if now >= self.next {
             self.next = now + TICK;

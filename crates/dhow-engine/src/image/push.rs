@@ -19,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// Other repositories that are asked to lend a blob.
-const MAX_LENDERS: usize = 4;
+pub(crate) const MAX_LENDERS: usize = 4;
 
 /// Pushes what `reference` (tag `latest` by default) names.
 pub(crate) fn push(
@@ -130,12 +130,12 @@ fn new_manifest(store: &Store, config: &Digest, layers: Vec<Descriptor>) -> Resu
 }
 
 /// Other repositories of the same registry that local images came from or went to, and what they should have.
-struct Lender {
-    path: String,
-    diff_ids: Vec<Digest>,
+pub(crate) struct Lender {
+    pub(crate) path: String,
+    pub(crate) diff_ids: Vec<Digest>,
 }
 
-fn lenders(store: &Store, to: &Reference) -> Result<Vec<Lender>, EngineError> {
+pub(crate) fn lenders(store: &Store, to: &Reference) -> Result<Vec<Lender>, EngineError> {
     let mut lenders: Vec<Lender> = Vec::new();
     for image in store.images()? {
         for reference in &image.repo_digests {
