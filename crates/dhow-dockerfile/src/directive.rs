@@ -1,6 +1,6 @@
 //! Parser directives: the `# key=value` lines at the very top of a Dockerfile.
 
-use crate::error::Problem;
+use crate::error::{Problem, clip};
 
 /// Recognises directives line by line until the first line that is none.
 #[derive(Debug, Default)]
@@ -45,6 +45,26 @@ fn split(line: &str) -> Option<Directive> {
     (!value.is_empty()).then(|| Directive { key, value: value.to_owned() })
 }
 
+/// Names of the registry that `docker/…` is short for.
+const HUB: [&str; 3] = ["docker.io/", "index.docker.io/", "registry-1.docker.io/"];
+
+/// Whether a frontend image (`# syntax=`, build argument `BUILDKIT_SYNTAX`) is one that this parser stands in for: Docker's
+/// own Dockerfile frontend, version 1. Any other is a program that would have to be run, and means another language.
+pub fn check_syntax(value: &str) -> Result<(), Problem> {
+    // What follows a blank is handed to the frontend.
+    let image = value.split_ascii_whitespace().next().unwrap_or_default();
+    let short = HUB.iter().find_map(|hub| image.strip_prefix(hub)).unwrap_or(image);
+    let short = short.split_once('@').map_or(short, |(name, _)| name);
+    let (name, tag) = short.split_once(':').unwrap_or((short, "latest"));
+    let ours = matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream");
+    let one = tag.strip_prefix('1').is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']));
+    let moving = ["latest", "labs", "experimental", "master", "master-labs", "master-experimental"].contains(&tag);
+    if image.is_empty() || (ours && (one || moving)) {
+        return Ok(());
+    }
+    Err(Problem::Frontend(clip(image, 100)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +80,36 @@ mod tests {
         assert_eq!(s.line("# escape=`"), Ok(None));
         for none in ["# escape", "# escape=", "", "FROM a=b", "# other=x"] {
             assert_eq!(DirectiveScanner::default().line(none), Ok(None), "{none}");
+        }
+    }
+
+    #[test]
+    fn only_docker_s_own_frontend_is_stood_in_for() {
+        for good in [
+            "docker/dockerfile",
+            "docker/dockerfile:1",
+            "docker/dockerfile:1.7-labs",
+            "docker/dockerfile:1-labs",
+            "docker.io/docker/dockerfile:1",
+            "docker/dockerfile:1@sha256:aa",
+            "docker/dockerfile-upstream:1.4.0-rc1",
+            "docker/dockerfile-upstream:master",
+            "docker/dockerfile:experimental",
+            "docker/dockerfile:1 mode=x",
+        ] {
+            assert_eq!(check_syntax(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "docker/dockerfile:2",
+            "docker/dockerfile:10",
+            "docker/dockerfile:0.9",
+            "example.com/docker/dockerfile:1",
+            "me/dockerfile:1",
+            "dockerfile",
+            "docker/dockerfilex:1",
+            "https://x",
+        ] {
+            assert!(check_syntax(bad).is_err(), "{bad}");
         }
     }
 }

@@ -90,6 +90,14 @@ pub enum Problem {
     /// `# escape=` with something else than a backslash or a backtick.
     #[error("invalid escape token '{0}' does not match ` or \\")]
     EscapeToken(String),
+    /// `# syntax=` with a frontend other than Docker's.
+    #[error("the Dockerfile frontend {0:?} cannot be run")]
+    Frontend(String),
+    /// A variable where none is expanded.
+    #[error(
+        "variable expansion is not supported for {0}, define a new stage with FROM using ARG from global scope as a workaround"
+    )]
+    FromVariable(&'static str),
     /// The same directive twice.
     #[error("only one {0} parser directive can be used")]
     DuplicateDirective(String),
@@ -185,6 +193,10 @@ impl Categorized for ParseError {
             Problem::BeforeFrom | Problem::NoStages => {
                 Some("start the Dockerfile with FROM; only ARG and comments may stand before it".to_owned())
             }
+            Problem::Frontend(_) => Some(
+                "dhow has one frontend, which stands in for docker/dockerfile:1; remove the line, or name that image"
+                    .to_owned(),
+            ),
             Problem::NotJson { .. } => Some("write [\"executable\", \"parameter\"] with double quotes".to_owned()),
             _ => None,
         }

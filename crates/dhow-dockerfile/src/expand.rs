@@ -31,6 +31,10 @@ pub struct Expansion {
     pub words: Vec<String>,
     /// Variables that were used but are not set.
     pub unset: Vec<String>,
+    /// Those of them that were used without saying what to do when they are missing (`${x:-…}` says so).
+    pub undefined: Vec<String>,
+    /// Variables that were used and are set.
+    pub used: Vec<String>,
 }
 
 impl<'a> Expander<'a> {
@@ -61,10 +65,20 @@ impl<'a> Expander<'a> {
 
     /// Expands a text.
     pub fn expand(&self, text: &str) -> Result<Expansion, ExpandError> {
-        let mut scan =
-            Scan { options: self, chars: text.chars().collect(), at: 0, depth: 0, unset: Vec::new(), budget: MAX_TEXT };
+        let mut scan = Scan {
+            options: self,
+            chars: text.chars().collect(),
+            at: 0,
+            depth: 0,
+            unset: Vec::new(),
+            undefined: Vec::new(),
+            used: Vec::new(),
+            budget: MAX_TEXT,
+        };
         match scan.until(None, self.raw_escapes) {
-            Ok((text, words)) => Ok(Expansion { text, words, unset: scan.unset }),
+            Ok((text, words)) => {
+                Ok(Expansion { text, words, unset: scan.unset, undefined: scan.undefined, used: scan.used })
+            }
             Err(problem) => Err(ExpandError { word: clip(text, 200), problem }),
         }
     }
@@ -76,6 +90,8 @@ struct Scan<'s, 'a> {
     at: usize,
     depth: usize,
     unset: Vec<String>,
+    undefined: Vec<String>,
+    used: Vec<String>,
     /// Bytes that values may still add, over the whole expansion: nested `${a:-${a:-…}}` cannot multiply it.
     budget: usize,
 }
@@ -281,7 +297,7 @@ impl Scan<'_, '_> {
 
     fn conditional(&mut self, name: &str, kind: char, empty_is_unset: bool) -> Outcome<String> {
         let (word, _) = self.until(Some('}'), false)?;
-        let value = self.value(name)?;
+        let value = self.value_if_any(name)?;
         if value.is_none() && self.options.keep_unset {
             let colon = if empty_is_unset { ":" } else { "" };
             return Ok(format!("${{{name}{colon}{kind}{word}}}"));
@@ -363,9 +379,20 @@ impl Scan<'_, '_> {
     }
 
     fn value(&mut self, name: &str) -> Outcome<Option<String>> {
+        let value = self.value_if_any(name)?;
+        if value.is_none() {
+            self.undefined.push(name.to_owned());
+        }
+        Ok(value)
+    }
+
+    fn value_if_any(&mut self, name: &str) -> Outcome<Option<String>> {
         let value = (self.options.lookup)(name);
         match &value {
-            Some(v) => self.spend(v.len())?,
+            Some(v) => {
+                self.used.push(name.to_owned());
+                self.spend(v.len())?;
+            }
             None => self.unset.push(name.to_owned()),
         }
         Ok(value)

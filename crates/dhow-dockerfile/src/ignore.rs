@@ -41,6 +41,7 @@ pub struct ParentMatch(Vec<bool>);
 #[derive(Debug, Clone)]
 struct Pattern {
     negated: bool,
+    everything: bool,
     matcher: Matcher,
     /// The literal path before the first wildcard, or `None` when a wildcard stands before the last element.
     literal: Option<String>,
@@ -124,6 +125,16 @@ impl IgnoreList {
         (excluded, ParentMatch(matched))
     }
 
+    /// Whether a pattern re-includes something.
+    pub fn has_exceptions(&self) -> bool {
+        self.patterns.iter().any(|p| p.negated)
+    }
+
+    /// Whether a pattern excludes whatever there is, dot files included: `*`, `**`, `**/*`.
+    pub fn excludes_everything(&self) -> bool {
+        self.patterns.iter().any(|p| p.everything)
+    }
+
     /// Whether something below an excluded directory may be re-included, so that a walk must look into it.
     pub fn may_include_below(&self, directory: &str) -> bool {
         self.patterns.iter().filter(|p| p.negated).any(|p| match &p.literal {
@@ -151,11 +162,12 @@ fn pattern(line: &str, number: usize) -> Result<Option<Pattern>, IgnoreError> {
     let bad = || IgnoreError::Pattern { line: number, pattern: clip(body, 100) };
     let matcher = compile(cleaned).ok_or_else(bad)?;
     let literal = literal_part(cleaned);
-    Ok(Some(Pattern { negated, matcher, literal }))
+    let everything = !negated && matches!(cleaned, "*" | "**" | "**/*");
+    Ok(Some(Pattern { negated, everything, matcher, literal }))
 }
 
 /// Go's `path.Clean`: no empty, `.` or inner `..` elements, no trailing slash.
-fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {

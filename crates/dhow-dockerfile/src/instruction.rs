@@ -1,6 +1,7 @@
 //! Typed instructions.
 
 use crate::heredoc::Heredoc;
+use crate::words::split_first;
 
 /// Lines of the Dockerfile, counted from 1, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -9,6 +10,22 @@ pub struct Span {
     pub start: u32,
     /// Last line.
     pub end: u32,
+}
+
+/// How a statement is written: what checks and descriptions look at beside its meaning.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Layout {
+    /// The comments right above, without their marks; an empty line or an empty comment separates.
+    pub comments: Vec<String>,
+    /// Last line of the statement proper, here-documents excluded, when an empty line stood inside its continuation.
+    pub gap: Option<u32>,
+}
+
+impl Layout {
+    /// What a comment above says about a stage or an argument: `# NAME description`.
+    pub fn description(&self, name: &str) -> Option<&str> {
+        self.comments.iter().find_map(|c| c.strip_prefix(name)?.strip_prefix(' '))
+    }
 }
 
 /// One instruction with its place.
@@ -20,6 +37,15 @@ pub struct Instruction {
     pub original: String,
     /// What it says.
     pub command: Command,
+    /// How it is written.
+    pub layout: Layout,
+}
+
+impl Instruction {
+    /// The first word as written.
+    pub fn keyword(&self) -> &str {
+        split_first(&self.original).0
+    }
 }
 
 /// What an instruction says. Texts are not yet expanded.

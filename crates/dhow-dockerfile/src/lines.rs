@@ -1,15 +1,15 @@
 //! Bytes to statements: directives, comments, continuation lines and here-documents.
 
-use crate::directive::DirectiveScanner;
+use crate::directive::{DirectiveScanner, check_syntax};
 use crate::error::{ParseError, Problem, clip};
 use crate::heredoc::Heredoc;
-use crate::instruction::Span;
+use crate::instruction::{Layout, Span};
 use crate::words::{json_array, split_first, take_flags};
 
 /// What the directives at the top say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directives {
-    /// `# syntax=`: the frontend image asked for. dhow's own frontend is always used.
+    /// `# syntax=`: the frontend image asked for. It is one that dhow's own frontend stands in for; others are refused.
     pub syntax: Option<String>,
     /// `# escape=`: backslash or backtick.
     pub escape: char,
@@ -32,8 +32,8 @@ pub struct Statement {
     pub heredocs: Vec<Heredoc>,
     /// Where it stands, here-documents included.
     pub span: Span,
-    /// An empty line stood inside the continuation.
-    pub gap: bool,
+    /// How it is written.
+    pub layout: Layout,
 }
 
 /// A whole file as statements.
@@ -57,7 +57,7 @@ impl Statement {
             original: line.to_owned(),
             heredocs: Vec::new(),
             span,
-            gap: false,
+            layout: Layout::default(),
         }
     }
 
@@ -131,19 +131,23 @@ impl Statements {
         let mut scanner = DirectiveScanner::default();
         let mut directives = Directives { syntax: None, escape: '\\', check: None };
         let mut list = Vec::new();
+        let mut comments = Vec::new();
+        foreign_syntax(bytes)?;
         while let Some(line) = lines.next() {
             if is_comment(line) {
                 let shebang = lines.number == 1 && line.starts_with(b"#!");
-                if !shebang {
-                    read_directive(&mut scanner, &mut directives, line, lines.number)?;
+                if !shebang && !read_directive(&mut scanner, &mut directives, line, lines.number)? {
+                    note_comment(&mut comments, line);
                 }
                 continue;
             }
             // The first line that is no comment ends the directives; the scanner cannot fail on it.
             let text = trim_end_of_line(lines.text(line)?).trim_start();
             let _ = scanner.line(text);
+            let above = std::mem::take(&mut comments);
             if !text.is_empty() {
-                let statement = read_statement(&mut lines, text, directives.escape)?;
+                let mut statement = read_statement(&mut lines, text, directives.escape)?;
+                statement.layout.comments = above;
                 // A continuation mark with nothing to continue.
                 if !statement.keyword.is_empty() {
                     list.push(statement);
@@ -158,17 +162,52 @@ impl Statements {
     }
 }
 
+/// Keeps a comment for the statement below it; an empty one separates.
+fn note_comment(comments: &mut Vec<String>, line: &[u8]) {
+    let text = String::from_utf8_lossy(line);
+    match text.trim().trim_start_matches('#').trim() {
+        "" => comments.clear(),
+        comment => comments.push(comment.to_owned()),
+    }
+}
+
+/// BuildKit also reads `// syntax=` and `{"syntax": …}`, for frontends whose language has other comments. A file like that
+/// is no Dockerfile for us, but it must be refused for the right reason.
+fn foreign_syntax(bytes: &[u8]) -> Result<(), ParseError> {
+    let start = bytes.trim_ascii_start();
+    let found = match start {
+        [b'/', b'/', ..] => {
+            let line = start.split(|b| *b == b'\n').next().unwrap_or_default();
+            let text = String::from_utf8_lossy(line);
+            let pair = text.trim_start_matches('/').split_once('=');
+            pair.filter(|(key, _)| key.trim().eq_ignore_ascii_case("syntax")).map(|(_, value)| value.trim().to_owned())
+        }
+        [b'{', ..] => {
+            let object: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(start).ok();
+            object.and_then(|o| o.get("syntax")?.as_str().map(str::to_owned))
+        }
+        _ => None,
+    };
+    let Some(value) = found else { return Ok(()) };
+    let fail = |problem| ParseError { line: 1, end_line: 1, text: clip(&value, 200), problem };
+    check_syntax(&value).map_err(fail)
+}
+
+/// Reads one line as a directive; false when it is none.
 fn read_directive(
     scanner: &mut DirectiveScanner,
     directives: &mut Directives,
     line: &[u8],
     number: u32,
-) -> Result<(), ParseError> {
+) -> Result<bool, ParseError> {
     let text = String::from_utf8_lossy(line);
     let fail = |problem| ParseError { line: number, end_line: number, text: clip(text.trim(), 200), problem };
-    let Some(found) = scanner.line(trim_end_of_line(&text)).map_err(fail)? else { return Ok(()) };
+    let Some(found) = scanner.line(trim_end_of_line(&text)).map_err(fail)? else { return Ok(false) };
     match found.key {
-        "syntax" => directives.syntax = Some(found.value),
+        "syntax" => {
+            check_syntax(&found.value).map_err(fail)?;
+            directives.syntax = Some(found.value);
+        }
         "check" => directives.check = Some(found.value),
         _ => {
             directives.escape = match found.value.as_str() {
@@ -178,7 +217,7 @@ fn read_directive(
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn read_statement(lines: &mut Lines, first: &str, escape: char) -> Result<Statement, ParseError> {
@@ -199,7 +238,7 @@ fn read_statement(lines: &mut Lines, first: &str, escape: char) -> Result<Statem
         open = push_line(&mut joined, text, escape);
     }
     let mut statement = Statement::split(&joined, escape, Span { start, end: lines.number });
-    statement.gap = gap;
+    statement.layout.gap = gap.then_some(lines.number);
     if joined.contains("<<") && statement.takes_heredocs(escape) {
         for mut doc in Heredoc::of_line(&joined) {
             doc.content = read_body(lines, &doc, &statement)?;

@@ -5,8 +5,11 @@ mod flags;
 mod health;
 mod mount;
 
+use crate::checks;
 use crate::error::{ParseError, Problem, clip};
-use crate::instruction::{ArgDecl, Command, CommandLine, From, Instruction, KeyValue, OnBuild, Run, RunNetwork, Span};
+use crate::instruction::{
+    ArgDecl, Command, CommandLine, From, Instruction, KeyValue, Layout, OnBuild, Run, RunNetwork, Span,
+};
 use crate::lines::{Directives, Statement, Statements};
 use crate::suggest::closest;
 use crate::words::{fields, json_array, quoted_words, split_first};
@@ -39,7 +42,9 @@ const NAMES: [&str; 18] = [
 pub struct Dockerfile {
     /// Directives at the top.
     pub directives: Directives,
-    /// `ARG`s before the first `FROM`.
+    /// Instructions before the first `FROM`: `ARG`s.
+    pub header: Vec<Instruction>,
+    /// The same `ARG`s, one by one.
     pub global_args: Vec<ArgDecl>,
     /// Stages in order; never empty.
     pub stages: Vec<Stage>,
@@ -56,6 +61,8 @@ pub struct Stage {
     pub span: Span,
     /// The `FROM` line as written.
     pub original: String,
+    /// How the `FROM` line is written.
+    pub layout: Layout,
     /// What follows it.
     pub instructions: Vec<Instruction>,
 }
@@ -74,63 +81,61 @@ pub struct Warning {
 impl Dockerfile {
     /// Parses a Dockerfile.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        let statements = Statements::parse(bytes)?;
-        let escape = statements.directives.escape;
+        match Self::parse_prefix(bytes) {
+            (mut file, None) => {
+                file.warnings = checks::warnings(&file);
+                Ok(file)
+            }
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// Parses as far as possible: what stands before the first error, and the error. [`Dockerfile::warnings`] is not
+    /// filled; [`checks::check_written`] finds more.
+    pub fn parse_prefix(bytes: &[u8]) -> (Self, Option<ParseError>) {
         let mut file = Self {
-            directives: statements.directives,
+            directives: Directives { syntax: None, escape: '\\', check: None },
+            header: Vec::new(),
             global_args: Vec::new(),
             stages: Vec::new(),
             warnings: Vec::new(),
         };
+        let statements = match Statements::parse(bytes) {
+            Ok(statements) => statements,
+            Err(error) => return (file, Some(error)),
+        };
+        let escape = statements.directives.escape;
+        file.directives = statements.directives;
         for statement in &statements.list {
-            file.remark(statement);
-            let instruction = instruction(statement, escape).map_err(|p| statement.error(p))?;
-            match (instruction.command, file.stages.last_mut()) {
-                (Command::From(from), _) => file.stages.push(Stage {
-                    from,
-                    span: instruction.span,
-                    original: instruction.original,
-                    instructions: Vec::new(),
-                }),
-                (Command::Arg(args), None) => file.global_args.extend(args),
-                (_, None) => return Err(statement.error(Problem::BeforeFrom)),
-                (command, Some(stage)) => stage.instructions.push(Instruction { command, ..instruction }),
+            let added = instruction(statement, escape).and_then(|i| file.add(i));
+            if let Err(problem) = added {
+                return (file, Some(statement.error(problem)));
             }
         }
-        if file.stages.is_empty() {
+        let error = file.stages.is_empty().then(|| {
             let last = statements.list.last().map_or(0, |s| s.span.end);
-            return Err(ParseError { line: last, end_line: last, text: String::new(), problem: Problem::NoStages });
-        }
-        Ok(file)
+            ParseError { line: last, end_line: last, text: String::new(), problem: Problem::NoStages }
+        });
+        (file, error)
     }
 
-    fn remark(&mut self, statement: &Statement) {
-        let mut warn = |rule, message: String| {
-            self.warnings.push(Warning { line: statement.span.start, rule, message });
-        };
-        if statement.gap {
-            let line = clip(statement.original.trim(), 60);
-            warn("NoEmptyContinuation", format!("Empty continuation line found in: {line}"));
+    fn add(&mut self, instruction: Instruction) -> Result<(), Problem> {
+        match (instruction.command, self.stages.last_mut()) {
+            (Command::From(from), _) => self.stages.push(Stage {
+                from,
+                span: instruction.span,
+                original: instruction.original,
+                layout: instruction.layout,
+                instructions: Vec::new(),
+            }),
+            (Command::Arg(args), None) => {
+                self.global_args.extend(args.iter().cloned());
+                self.header.push(Instruction { command: Command::Arg(args), ..instruction });
+            }
+            (_, None) => return Err(Problem::BeforeFrom),
+            (command, Some(stage)) => stage.instructions.push(Instruction { command, ..instruction }),
         }
-        match statement.keyword.to_ascii_uppercase().as_str() {
-            "MAINTAINER" => {
-                let text = "Maintainer instruction is deprecated in favor of using label";
-                warn("MaintainerDeprecated", text.to_owned());
-            }
-            "ENV" | "LABEL" if quoted_words(&statement.args, '\\').first().is_some_and(|w| !w.contains('=')) => {
-                let name = statement.keyword.to_ascii_uppercase();
-                let text = format!("\"{name} key=value\" should be used instead of legacy \"{name} key value\" format");
-                warn("LegacyKeyValueFormat", text);
-            }
-            "FROM" => {
-                if let [_, _, name] = fields(&statement.args).as_slice()
-                    && name.to_lowercase() != *name
-                {
-                    warn("StageNameCasing", format!("Stage name '{}' should be lowercase", clip(name, 60)));
-                }
-            }
-            _ => {}
-        }
+        Ok(())
     }
 }
 
@@ -179,7 +184,7 @@ fn instruction(s: &Statement, escape: char) -> Result<Instruction, Problem> {
             return Err(Problem::UnknownInstruction { name: clip(&s.keyword, 60), suggestion });
         }
     };
-    Ok(Instruction { span: s.span, original: s.original.trim().to_owned(), command })
+    Ok(Instruction { span: s.span, original: s.original.trim().to_owned(), command, layout: s.layout.clone() })
 }
 
 /// Parses an instruction that has no flags.
@@ -249,6 +254,10 @@ fn run(s: &Statement) -> Result<Run, Problem> {
     let mounts = flags.list("mount")?.iter().map(|m| mount::mount(m)).collect::<Result<_, _>>()?;
     let devices = flags.list("device")?;
     let security = flags.text("security")?;
+    if let Some(value) = security.as_ref().filter(|v| !matches!(v.as_str(), "sandbox" | "insecure")) {
+        let flag = "security".to_owned();
+        return Err(Problem::FlagChoice { flag, value: clip(value, 60), expected: "sandbox or insecure" });
+    }
     let network = match flags.text("network")? {
         None => RunNetwork::Default,
         Some(value) => match value.as_str() {

@@ -16,6 +16,23 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, c)| c)
 }
 
+/// The name closest to `word`, with at most two edits, case and all, or `None` when there is none or the word itself is
+/// among them. Unlike [`closest`] this may be asked about names that strangers chose, any number of them.
+pub(crate) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if word.is_empty() || word.len() > 40 {
+        return None;
+    }
+    let mut best: Option<(usize, &str)> = None;
+    for name in names.take(1000).filter(|n| n.len().abs_diff(word.len()) <= 2) {
+        match distance(word, name) {
+            0 => return None,
+            d if d <= 2 && best.is_none_or(|(b, _)| d < b) => best = Some((d, name)),
+            _ => {}
+        }
+    }
+    best.map(|(_, name)| name)
+}
+
 /// Edits (insert, delete, replace, swap of neighbours) from one word to the other.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());

@@ -1,4 +1,4 @@
-//! Every `tests/corpus/*.dockerfile` has its expected syntax tree beside it (`.ast`), every `negative/*.dockerfile` its
+//! Every `corpus/good/*.Dockerfile` has its expected instructions beside it (`.ast`), every `corpus/bad/*.Dockerfile` its
 //! error (`.err`). `UPDATE_CORPUS=1 cargo test` rewrites the expectations; read the difference before committing it.
 
 use dhow_dockerfile::{Command, CommandLine, Dockerfile, FileSources, Heredoc, Instruction};
@@ -10,10 +10,10 @@ fn check(folder: &Path, extension: &str, render: impl Fn(&[u8]) -> String) {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
         .map(|e| e.unwrap().path())
-        .filter(|p| p.extension().is_some_and(|e| e == "dockerfile"))
+        .filter(|p| p.extension().is_some_and(|e| e == "Dockerfile"))
         .collect();
     files.sort();
-    assert!(files.len() >= 8, "the corpus in {} is missing", folder.display());
+    assert!(files.len() >= 40, "the corpus in {} is missing", folder.display());
     let mut wrong = String::new();
     for file in files {
         let actual = render(&fs::read(&file).unwrap());
@@ -29,13 +29,13 @@ fn check(folder: &Path, extension: &str, render: impl Fn(&[u8]) -> String) {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
+fn corpus(part: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(part)
 }
 
 #[test]
 fn trees() {
-    check(&corpus(), "ast", |bytes| match Dockerfile::parse(bytes) {
+    check(&corpus("good"), "ast", |bytes| match Dockerfile::parse(bytes) {
         Ok(file) => render(&file),
         Err(e) => format!("error: {e}\n"),
     });
@@ -43,7 +43,7 @@ fn trees() {
 
 #[test]
 fn errors() {
-    check(&corpus().join("negative"), "err", |bytes| match Dockerfile::parse(bytes) {
+    check(&corpus("bad"), "err", |bytes| match Dockerfile::parse(bytes) {
         Ok(_) => "accepted\n".to_owned(),
         Err(e) => format!("{e}\nlines {}-{}: {}\n", e.line, e.end_line, e.text),
     });
@@ -84,6 +84,9 @@ fn render_instruction(out: &mut String, i: &Instruction) {
             let _ = write!(out, "{}", line(&run.command));
             if run.network != Default::default() || run.security.is_some() || !run.mounts.is_empty() {
                 let _ = write!(out, " network={:?} security={:?} mounts={:?}", run.network, run.security, run.mounts);
+            }
+            if !run.devices.is_empty() {
+                let _ = write!(out, " devices={:?}", run.devices);
             }
             let _ = writeln!(out);
             run.heredocs.iter().try_for_each(|d| render_heredoc(out, d))

@@ -10,6 +10,9 @@ use crate::words::{fields, json_array};
 pub(super) fn copy(s: &Statement) -> Result<Copy, Problem> {
     let mut flags = Flags::new(s);
     let from = flags.text("from")?;
+    if from.as_deref().is_some_and(has_variable) {
+        return Err(Problem::FromVariable("--from"));
+    }
     let parents = flags.switch("parents")?.unwrap_or(false);
     let files = sources(s, &mut flags, "COPY")?;
     flags.finish()?;
@@ -50,6 +53,11 @@ fn sources(s: &Statement, flags: &mut Flags, name: &'static str) -> Result<FileS
         }
     }
     Ok(files)
+}
+
+/// Whether a `$` stands before anything.
+pub(super) fn has_variable(text: &str) -> bool {
+    text.find('$').is_some_and(|at| at + 1 < text.len())
 }
 
 fn join_heredoc_words(words: Vec<String>) -> Vec<String> {

@@ -1,0 +1,3 @@
+ARG B=a
+FROM a
+COPY --from=${B} /x /y

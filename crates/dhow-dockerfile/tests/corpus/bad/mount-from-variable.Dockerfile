@@ -1,0 +1,3 @@
+ARG B=a
+FROM a
+RUN --mount=from=$B,target=/x y

@@ -1,0 +1,1 @@
+{"syntax": "me/json", "a": 1}

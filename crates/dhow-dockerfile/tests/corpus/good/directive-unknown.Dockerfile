@@ -1,0 +1,3 @@
+# foo=bar
+# syntax=example.com/other:1
+FROM alpine

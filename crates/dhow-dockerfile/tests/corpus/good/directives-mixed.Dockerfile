@@ -1,0 +1,6 @@
+#syntax=docker/dockerfile:1
+# Check = skip=JSONArgsRecommended;error=true
+#   ESCAPE   =   `
+FROM alpine
+RUN a `
+  b

@@ -1,0 +1,5 @@
+FROM alpine
+COPY -- --file /x
+COPY --link -- a b
+RUN -- --not-a-flag
+ADD "--quoted" /x
