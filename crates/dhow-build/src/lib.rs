@@ -15,6 +15,7 @@
 //! Deliberately absent: printing, environment variables, processes, threads.
 
 mod backend;
+pub mod check;
 pub mod context;
 mod copyspec;
 pub mod drive;

@@ -1,8 +1,9 @@
 //! Variables: which are set where, and what a word expands to.
 
+use crate::check::SYNTAX_ARG;
 use crate::error::BuildError;
 use crate::options::BuildOptions;
-use dhow_dockerfile::{ArgDecl, Expander, Expansion};
+use dhow_dockerfile::{ArgDecl, Expander, Expansion, checks};
 use dhow_types::Platform;
 
 /// `PATH` of an image that has none.
@@ -30,7 +31,7 @@ pub(crate) const EPOCH_ARG: &str = "SOURCE_DATE_EPOCH";
 /// Build arguments that speak to the builder itself. Others of BuildKit's have no effect here and are reported like any
 /// that nobody uses.
 fn is_reserved(name: &str) -> bool {
-    name == HOSTNAME_ARG || name == EPOCH_ARG || PROXY_ARGS.contains(&name)
+    [HOSTNAME_ARG, EPOCH_ARG, checks::CHECK_ARG, SYNTAX_ARG].contains(&name) || PROXY_ARGS.contains(&name)
 }
 
 /// Arguments outside of stages, and what the caller gave.
