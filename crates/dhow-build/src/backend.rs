@@ -3,6 +3,7 @@
 
 use crate::context::FileStat;
 use crate::drive::Pending;
+use crate::remote::RemoteSource;
 use crate::options::RunLimits;
 use dhow_dockerfile::{CacheSharing, RunNetwork};
 use dhow_oci::image::ImageConfig;
@@ -171,6 +172,32 @@ pub struct RunOutcome {
     pub layer: Option<Digest>,
 }
 
+/// Something to fetch.
+#[derive(Debug, Clone)]
+pub struct RemoteRequest {
+    /// From where.
+    pub source: RemoteSource,
+    /// `ADD --checksum`: the digest of a file, the commit of a repository.
+    pub checksum: Option<String>,
+    /// `ADD --keep-git-dir`.
+    pub keep_git_dir: Option<bool>,
+}
+
+/// Name of a fetched file in the directory that [`RemoteTree::open`] returns (BuildKit's).
+pub const REMOTE_FILE: &str = "context";
+
+/// Something that is behind a URL: what it is is known, its content is fetched when it is needed.
+pub trait RemoteTree {
+    /// What the content depends on: a digest, or a commit with the options of the request. A key for caches.
+    fn identity(&self) -> String;
+
+    /// For a file, its name; a repository has none.
+    fn file_name(&self) -> Option<String>;
+
+    /// The directory with the content: [`REMOTE_FILE`], or the files of a repository. It lasts as long as this object.
+    fn open(&self) -> Pending<'_, Result<OwnedFd, BackendError>>;
+}
+
 /// The builder's surroundings. The futures of several stages are driven at once.
 pub trait Backend {
     /// Finds an image by reference or id, pulling it when it is not there or when `pull` asks for it. `platform` is given
@@ -248,6 +275,17 @@ pub trait Backend {
 
     /// Remembers something for later builds; it may be lost.
     fn remember(&self, _name: &Digest, _bytes: Vec<u8>) {}
+
+    /// Finds out what is behind a URL or in a repository.
+    fn remote<'a>(&'a self, request: RemoteRequest) -> Pending<'a, Result<Box<dyn RemoteTree + 'a>, BackendError>> {
+        let text = format!("{} cannot be fetched here", request.source);
+        Box::pin(async move { Err(BackendError::text(ErrorKind::Unsupported, text)) })
+    }
+
+    /// Loads an image from an OCI image layout: `PATH[:TAG][@DIGEST]`.
+    fn load_layout(&self, layout: &str, _platform: Option<&Platform>) -> Result<BaseImage, BackendError> {
+        Err(BackendError::text(ErrorKind::Unsupported, format!("the image layout {layout} cannot be read here")))
+    }
 
     /// A secret that the caller gave, by id.
     fn secret(&self, _id: &str) -> Option<Vec<u8>> {

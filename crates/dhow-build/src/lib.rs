@@ -30,11 +30,13 @@ mod output;
 pub mod plan;
 mod ports;
 mod recipe;
+pub mod remote;
 mod scope;
 pub mod tree;
 
 pub use backend::{
-    Backend, BackendError, BaseImage, CachedStep, Edited, MountSource, Mounted, RunFile, RunOutcome, RunStep, Work,
+    Backend, BackendError, BaseImage, CachedStep, Edited, MountSource, Mounted, REMOTE_FILE, RemoteRequest, RemoteTree,
+    RunFile, RunOutcome, RunStep, Work,
 };
 pub use context::{Context, FileStat};
 pub use drive::Pending;

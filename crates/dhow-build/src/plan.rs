@@ -1,11 +1,16 @@
 //! From a Dockerfile to the stages that have to be built, their bases and what they need of each other.
 
-use crate::backend::{Backend, BaseImage};
+use crate::backend::{Backend, BaseImage, RemoteRequest, RemoteTree};
+use crate::context::Context;
+use crate::drive;
 use crate::error::BuildError;
-use crate::options::BuildOptions;
+use crate::options::{BuildOptions, NamedContext};
+use crate::remote::RemoteSource;
 use crate::scope::Globals;
 use dhow_dockerfile::{Command, Dockerfile, Instruction, Span, Stage, parse_trigger};
-use dhow_types::Platform;
+use dhow_oci::image::ImageConfig;
+use dhow_types::{Digest, Platform, Reference};
+use std::collections::HashMap;
 
 /// Most stages of a Dockerfile.
 const MAX_STAGES: usize = 1000;
@@ -67,6 +72,17 @@ pub enum CopyFrom {
     Stage(usize),
     /// An image.
     Image(Box<BaseImage>),
+    /// The directory of a named context, by its number.
+    Tree(usize),
+}
+
+/// The directory of a named context.
+pub(crate) struct NamedTree<'a> {
+    pub(crate) context: Context,
+    /// It is there in the next build, too.
+    pub(crate) lasting: bool,
+    /// Keeps what was fetched.
+    _fetched: Option<Box<dyn RemoteTree + 'a>>,
 }
 
 /// Source of a copy, sources of mounts.
@@ -78,31 +94,35 @@ enum State {
     Done,
 }
 
-struct Planner<'a> {
-    file: &'a Dockerfile,
-    options: &'a BuildOptions,
-    globals: &'a Globals,
+struct Planner<'p, 'a> {
+    file: &'p Dockerfile,
+    options: &'p BuildOptions,
+    globals: &'p Globals,
     backend: &'a dyn Backend,
     states: Vec<State>,
     stages: Vec<PlannedStage>,
+    trees: Vec<NamedTree<'a>>,
+    /// Numbers of trees by the names of their contexts.
+    opened: HashMap<String, usize>,
 }
 
 /// Plans a build: only what the target needs, with every base image found.
-pub(crate) fn plan(
+pub(crate) fn plan<'a>(
     file: &Dockerfile,
     options: &BuildOptions,
     globals: &Globals,
-    backend: &dyn Backend,
-) -> Result<Plan, BuildError> {
+    backend: &'a dyn Backend,
+) -> Result<(Plan, Vec<NamedTree<'a>>), BuildError> {
     if file.stages.len() > MAX_STAGES {
         return Err(BuildError::Invalid(format!("the Dockerfile has more than {MAX_STAGES} stages")));
     }
     let target = target(file, options)?;
     let states = file.stages.iter().map(|_| State::Untouched).collect();
-    let mut planner = Planner { file, options, globals, backend, states, stages: Vec::new() };
+    let (trees, opened) = (Vec::new(), HashMap::new());
+    let mut planner = Planner { file, options, globals, backend, states, stages: Vec::new(), trees, opened };
     planner.visit(target)?;
     let total_steps = planner.stages.iter().map(|s| s.steps.len() + 1).sum();
-    Ok(Plan { stages: planner.stages, total_steps })
+    Ok((Plan { stages: planner.stages, total_steps }, planner.trees))
 }
 
 fn target(file: &Dockerfile, options: &BuildOptions) -> Result<usize, BuildError> {
@@ -129,7 +149,7 @@ pub(crate) fn at(span: Span, instruction: &str) -> impl FnOnce(BuildError) -> Bu
     }
 }
 
-impl Planner<'_> {
+impl Planner<'_, '_> {
     fn visit(&mut self, number: usize) -> Result<(), BuildError> {
         let Some(stage) = self.file.stages.get(number) else { return Ok(()) };
         match self.states.get(number) {
@@ -140,7 +160,7 @@ impl Planner<'_> {
             }
             _ => self.set(number, State::Open),
         }
-        let base = self.base(number, stage).map_err(at(stage.span, &stage.original))?;
+        let (base, files) = self.base(number, stage).map_err(at(stage.span, &stage.original))?;
         let mut needs: Vec<usize> = Vec::new();
         if let Base::Stage(other) = base {
             self.visit(other)?;
@@ -148,7 +168,13 @@ impl Planner<'_> {
         }
         let mut instructions = triggers(&base, stage)?;
         instructions.extend(stage.instructions.iter().cloned());
-        let mut steps = Vec::with_capacity(instructions.len());
+        let mut steps = Vec::with_capacity(instructions.len() + 1);
+        if let Some(tree) = files {
+            // A stage that starts from a directory: the files are copied into an empty one.
+            let copy = parse_trigger("COPY / /").map_err(BuildError::Parse)?;
+            let instruction = Instruction { span: stage.span, original: stage.original.clone(), ..copy };
+            steps.push(PlannedStep { instruction, from: Some(CopyFrom::Tree(tree)), mounts: Vec::new() });
+        }
         for instruction in instructions {
             let place = at(instruction.span, &instruction.original);
             let (from, mounts) = self.sources(number, &instruction).map_err(place)?;
@@ -181,7 +207,8 @@ impl Planner<'_> {
         }
     }
 
-    fn base(&self, number: usize, stage: &Stage) -> Result<Base, BuildError> {
+    /// What a stage starts from, and the directory whose files it starts with.
+    fn base(&mut self, number: usize, stage: &Stage) -> Result<(Base, Option<usize>), BuildError> {
         let image = self.globals.expand(&stage.from.image)?.text;
         if image.is_empty() {
             return Err(BuildError::BlankBase(stage.from.image.clone()));
@@ -194,19 +221,27 @@ impl Planner<'_> {
                 Some(parsed)
             }
         };
-        if let Some(other) = named(self.file, &image, number) {
-            return Ok(Base::Stage(other));
-        }
         let platform = platform.or_else(|| self.options.platform.clone());
-        if image.eq_ignore_ascii_case("scratch") {
-            return Ok(Base::Scratch(platform.unwrap_or_else(Platform::host)));
+        let scratch = || Base::Scratch(platform.clone().unwrap_or_else(Platform::host));
+        if image.eq_ignore_ascii_case(SCRATCH) {
+            return Ok((scratch(), None));
+        }
+        match self.named_context(&image, platform.as_ref())? {
+            None => {}
+            Some(Named::Scratch) => return Ok((scratch(), None)),
+            Some(Named::From(CopyFrom::Stage(other))) => return Ok((Base::Stage(other), None)),
+            Some(Named::From(CopyFrom::Image(image))) => return Ok((Base::Image(image), None)),
+            Some(Named::From(CopyFrom::Tree(tree))) => return Ok((scratch(), Some(tree))),
+        }
+        if let Some(other) = named(self.file, &image, number) {
+            return Ok((Base::Stage(other), None));
         }
         let image = self.backend.resolve_image(&image, platform.as_ref(), self.options.pull)?;
-        Ok(Base::Image(Box::new(image)))
+        Ok((Base::Image(Box::new(image)), None))
     }
 
     /// Sources of a copy and of the mounts of a command.
-    fn sources(&self, number: usize, instruction: &Instruction) -> Result<Sources, BuildError> {
+    fn sources(&mut self, number: usize, instruction: &Instruction) -> Result<Sources, BuildError> {
         match &instruction.command {
             Command::Copy(copy) => Ok((self.source(number, copy.from.as_deref())?, Vec::new())),
             Command::Run(run) => {
@@ -217,8 +252,18 @@ impl Planner<'_> {
         }
     }
 
-    fn source(&self, number: usize, from: Option<&str>) -> Result<Option<CopyFrom>, BuildError> {
+    fn source(&mut self, number: usize, from: Option<&str>) -> Result<Option<CopyFrom>, BuildError> {
         let Some(from) = from.filter(|f| !f.is_empty()) else { return Ok(None) };
+        let platform = self.options.platform.clone();
+        match self.named_context(from, platform.as_ref())? {
+            None => {}
+            Some(Named::From(source)) => return Ok(Some(source)),
+            Some(Named::Scratch) => {
+                let config = ImageConfig::scratch(&platform.unwrap_or_else(Platform::host));
+                let nothing = BaseImage { id: Digest::of(SCRATCH.as_bytes()), config };
+                return Ok(Some(CopyFrom::Image(Box::new(nothing))));
+            }
+        }
         if let Some(stage) = named(self.file, from, self.file.stages.len()) {
             return Ok(Some(CopyFrom::Stage(stage)));
         }
@@ -226,10 +271,80 @@ impl Planner<'_> {
             let earlier = from.parse().ok().filter(|n: &usize| *n < number);
             return earlier.map(|n| Some(CopyFrom::Stage(n))).ok_or_else(|| BuildError::NoStage(from.to_owned()));
         }
-        let platform = self.options.platform.as_ref();
-        let image = self.backend.resolve_image(from, platform, self.options.pull)?;
+        let image = self.backend.resolve_image(from, platform.as_ref(), self.options.pull)?;
         Ok(Some(CopyFrom::Image(Box::new(image))))
     }
+
+    /// What the caller put in the place of a name: before stages and images of that name.
+    fn named_context(&mut self, name: &str, platform: Option<&Platform>) -> Result<Option<Named>, BuildError> {
+        let key = context_name(name);
+        let contexts = &self.options.contexts;
+        let Some((_, context)) = contexts.iter().rev().find(|(n, _)| context_name(n) == key) else { return Ok(None) };
+        if let Some(number) = self.opened.get(&key) {
+            return Ok(Some(Named::From(CopyFrom::Tree(*number))));
+        }
+        let unusable =
+            |e: &dyn std::fmt::Display| BuildError::Invalid(format!("unable to use the build context {key}: {e}"));
+        let tree = match context {
+            NamedContext::Image(image) if image == SCRATCH => return Ok(Some(Named::Scratch)),
+            NamedContext::Image(image) => {
+                let image = self.backend.resolve_image(image, platform, self.options.pull)?;
+                return Ok(Some(Named::From(CopyFrom::Image(Box::new(image)))));
+            }
+            NamedContext::Layout(layout) => {
+                let image = self.backend.load_layout(layout, platform)?;
+                return Ok(Some(Named::From(CopyFrom::Image(Box::new(image)))));
+            }
+            NamedContext::Stage(stage) => {
+                let number = named(self.file, stage, self.file.stages.len());
+                let number = number.ok_or_else(|| BuildError::NoTarget(stage.clone()))?;
+                return Ok(Some(Named::From(CopyFrom::Stage(number))));
+            }
+            NamedContext::Directory(path) => {
+                let fail = |e: &std::io::Error| unusable(&format!("{}: {e}", path.display()));
+                let mut context = Context::open(path).map_err(|e| fail(&e))?;
+                context.load_ignore(None)?;
+                NamedTree { context, lasting: true, _fetched: None }
+            }
+            NamedContext::Remote(text) => {
+                let source = RemoteSource::parse(text, true).map_err(|e| unusable(&e))?;
+                let source = source.ok_or_else(|| unusable(&"neither a directory nor a URL"))?;
+                let request = RemoteRequest { source, checksum: None, keep_git_dir: None };
+                fetch(self.backend, request)?
+            }
+        };
+        let number = self.trees.len();
+        self.trees.push(tree);
+        self.opened.insert(key, number);
+        Ok(Some(Named::From(CopyFrom::Tree(number))))
+    }
+}
+
+/// What a name of `--build-context` means.
+enum Named {
+    Scratch,
+    From(CopyFrom),
+}
+
+/// The image that is none.
+const SCRATCH: &str = "scratch";
+
+/// A name as BuildKit compares it: `alpine`, `alpine:latest` and `docker.io/library/alpine` are the same.
+fn context_name(name: &str) -> String {
+    match name.parse::<Reference>() {
+        Ok(reference) => {
+            let familiar = reference.with_default_tag().familiar();
+            familiar.strip_suffix(":latest").unwrap_or(&familiar).to_owned()
+        }
+        Err(_) => name.to_lowercase(),
+    }
+}
+
+/// Fetches the files of a named context. Its ignore file, if it has one, means nothing.
+fn fetch<'a>(backend: &'a dyn Backend, request: RemoteRequest) -> Result<NamedTree<'a>, BuildError> {
+    let fetched = drive::block_on(backend.remote(request))?;
+    let context = Context::from_directory(drive::block_on(fetched.open())?);
+    Ok(NamedTree { context, lasting: false, _fetched: Some(fetched) })
 }
 
 fn triggers(base: &Base, stage: &Stage) -> Result<Vec<Instruction>, BuildError> {

@@ -67,6 +67,11 @@ impl Context {
         Ok(Self { root, ignore: IgnoreList::default() })
     }
 
+    /// Takes an open directory as context, without ignore rules yet.
+    pub fn from_directory(root: OwnedFd) -> Self {
+        Self { root, ignore: IgnoreList::default() }
+    }
+
     /// The directory.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()

@@ -1,6 +1,7 @@
-//! `COPY`, `ADD` and `WORKDIR`.
+//! `COPY` and `WORKDIR`, and what `ADD` has in common with `COPY`.
 
 use super::Builder;
+use super::add::extract;
 use super::metadata::no_nul;
 use super::stage::StageState;
 use crate::backend::{Backend, CachedStep};
@@ -15,26 +16,23 @@ use crate::explain::Listed;
 use crate::plan::CopyFrom;
 use crate::recipe::Recipe;
 use crate::tree::{Copier, CopySettings, Owner, Root, TreeError, lookup};
-use dhow_dockerfile::{Add, Copy, FileSources, IgnoreList, InlineFile};
+use dhow_dockerfile::{Copy, FileSources, IgnoreList, InlineFile};
 use dhow_types::{Digest, report};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-use std::fs::File;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 
 /// A copy with everything expanded and checked.
-struct Job {
-    name: &'static str,
-    words: Vec<String>,
-    inline: Vec<InlineFile>,
+pub(super) struct Job {
+    pub(super) name: &'static str,
+    pub(super) words: Vec<String>,
+    pub(super) inline: Vec<InlineFile>,
     /// Absolute.
-    destination: String,
-    owner: Option<Owner>,
-    mode: Option<ModeChange>,
-    /// Archives are extracted.
-    unpack: bool,
+    pub(super) destination: String,
+    pub(super) owner: Option<Owner>,
+    pub(super) mode: Option<ModeChange>,
+    /// Archives of the context are extracted.
+    pub(super) unpack: bool,
     /// Patterns of what is left out, relative to each source.
-    exclude: IgnoreList,
+    pub(super) exclude: IgnoreList,
     /// The layer does not depend on what lies below it: links there are not followed, and directories on the way are part
     /// of it.
     link: bool,
@@ -46,7 +44,7 @@ struct Job {
 
 impl Job {
     /// The layers that the copy works on.
-    fn base<'a>(&self, state: &'a StageState) -> &'a [Digest] {
+    pub(super) fn base<'a>(&self, state: &'a StageState) -> &'a [Digest] {
         if self.link { &[] } else { &state.layers }
     }
 }
@@ -65,7 +63,8 @@ impl Builder<'_> {
             job.created_by = job.created_by.replacen("COPY", "COPY --parents", 1);
         }
         match from {
-            None => self.copy_context(state, &job).await,
+            None => self.copy_context(state, &job, None).await,
+            Some(CopyFrom::Tree(number)) => self.copy_context(state, &job, Some(*number)).await,
             Some(CopyFrom::Image(image)) => {
                 let layers = image.config.rootfs.diff_ids.clone();
                 self.copy_layers(state, &job, &layers).await
@@ -77,24 +76,7 @@ impl Builder<'_> {
         }
     }
 
-    pub(super) async fn add(&self, state: &mut StageState, add: &Add, line: u32) -> Result<(), BuildError> {
-        if add.checksum.is_some() {
-            return Err(BuildError::Unsupported("ADD --checksum".to_owned()));
-        }
-        if add.keep_git_dir.is_some() {
-            return Err(BuildError::Unsupported("ADD --keep-git-dir".to_owned()));
-        }
-        let mut job = self.job(state, "ADD", &add.files, line)?;
-        job.unpack = add.unpack.unwrap_or(true);
-        if let Some(remote) = job.words.iter().find(|w| is_remote(w)) {
-            let kind = if remote.starts_with("http") && !is_git(remote) { "URL" } else { "git repository" };
-            let remote: String = remote.chars().take(100).collect();
-            return Err(BuildError::Unsupported(format!("ADD of a {kind} ({remote})")));
-        }
-        self.copy_context(state, &job).await
-    }
-
-    fn job(
+    pub(super) fn job(
         &self,
         state: &StageState,
         name: &'static str,
@@ -145,7 +127,7 @@ impl Builder<'_> {
     }
 
     /// Everything but the copied content.
-    fn copy_recipe(&self, kind: &str, state: &StageState, job: &Job) -> Recipe {
+    pub(super) fn copy_recipe(&self, kind: &str, state: &StageState, job: &Job) -> Recipe {
         let mut recipe = Recipe::new(kind);
         recipe.parent(job.base(state));
         recipe.part("destination", job.destination.clone());
@@ -159,21 +141,21 @@ impl Builder<'_> {
         recipe
     }
 
-    async fn copy_context(&self, state: &mut StageState, job: &Job) -> Result<(), BuildError> {
+    /// Copies from the context, or from one of the named ones.
+    pub(super) async fn copy_context(
+        &self,
+        state: &mut StageState,
+        job: &Job,
+        named: Option<usize>,
+    ) -> Result<(), BuildError> {
         let mut recipe = self.copy_recipe("copy", state, job);
-        let Some(context) = self.context else {
+        let Some(tree) = self.tree(named) else {
             if let Some(word) = job.words.first() {
                 return Err(BuildError::NoContext(word.clone()));
             }
             return self.copy_inline(state, job, recipe).await;
         };
-        let tree = SourceTree {
-            root: context.root(),
-            ignore: context.ignore(),
-            keep_owner: false,
-            memory: Some(self.backend),
-        };
-        let found = find_all(&tree, job)?;
+        let found = find_all(&tree, job, &job.words)?;
         recipe.files(&fingerprint(&found));
         let key = recipe.key();
         if self.take(state, job, &recipe)? {
@@ -181,7 +163,7 @@ impl Builder<'_> {
         }
         self.miss(state, recipe, Some(listing(&found)));
         let backend = self.backend;
-        let root = context.root();
+        let root = tree.root;
         let edited = backend
             .edit(job.base(state), self.options.source_date_epoch, &mut |target| {
                 copy_all(backend, Root(target), root, job, &found).map(reply).map_err(|e| report(&e))
@@ -191,8 +173,18 @@ impl Builder<'_> {
         self.keep(state, job, &key, edited.layer, changed)
     }
 
+    /// The context, or one of the named ones.
+    pub(super) fn tree(&self, named: Option<usize>) -> Option<SourceTree<'_>> {
+        let (context, lasting) = match named {
+            None => (self.context?, true),
+            Some(number) => self.named.get(number).map(|t| (&t.context, t.lasting))?,
+        };
+        let memory = lasting.then_some(self.backend);
+        Some(SourceTree { root: context.root(), ignore: context.ignore(), keep_owner: false, memory })
+    }
+
     /// Takes a copy from the cache, if it is there.
-    fn take(&self, state: &mut StageState, job: &Job, recipe: &Recipe) -> Result<bool, BuildError> {
+    pub(super) fn take(&self, state: &mut StageState, job: &Job, recipe: &Recipe) -> Result<bool, BuildError> {
         let Some(hit) = self.cached(state, &recipe.key())? else { return Ok(false) };
         self.hit(state, recipe.clone(), &hit);
         state.add_layer(job.created_by.clone(), hit.layer, hit.created);
@@ -231,7 +223,7 @@ impl Builder<'_> {
         let content = backend
             .view(layers, &mut |source| {
                 let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
-                let found = find_all(&tree, job).map_err(|e| report(&e))?;
+                let found = find_all(&tree, job, &job.words).map_err(|e| report(&e))?;
                 Ok(fingerprint(&found).as_bytes().to_vec())
             })
             .await?;
@@ -249,7 +241,7 @@ impl Builder<'_> {
                 // In the helper, which has nothing else to wait for.
                 drive::block_on(backend.view(layers, &mut |source| {
                     let tree = SourceTree { root: source, ignore: &nothing, keep_owner: true, memory: None };
-                    let found = find_all(&tree, job).map_err(|e| report(&e))?;
+                    let found = find_all(&tree, job, &job.words).map_err(|e| report(&e))?;
                     copy_all(backend, target, source, job, &found).map(reply).map_err(|e| report(&e))
                 }))
                 .map_err(|e| report(&e))
@@ -262,7 +254,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn keep(
+    pub(super) fn keep(
         &self,
         state: &mut StageState,
         job: &Job,
@@ -319,14 +311,14 @@ impl Builder<'_> {
 }
 
 /// The digest of what is copied.
-fn fingerprint(found: &[Found]) -> Digest {
+pub(super) fn fingerprint(found: &[Found]) -> Digest {
     let mut key = KeyBuilder::new("found");
     found.iter().for_each(|f| f.fingerprint(&mut key));
     key.finish()
 }
 
 /// What is copied, file by file.
-fn listing(found: &[Found]) -> Vec<Listed> {
+pub(super) fn listing(found: &[Found]) -> Vec<Listed> {
     let mut list = Vec::new();
     found.iter().for_each(|f| f.list(&mut list));
     list
@@ -360,9 +352,9 @@ fn created_by(
     format!("{text} {destination}{MARK}")
 }
 
-fn find_all(tree: &SourceTree<'_>, job: &Job) -> Result<Vec<Found>, BuildError> {
+pub(super) fn find_all(tree: &SourceTree<'_>, job: &Job, words: &[String]) -> Result<Vec<Found>, BuildError> {
     let mut all = Vec::new();
-    for word in &job.words {
+    for word in words {
         if job.parents {
             all.extend(tree.find_with_parents(word)?);
         } else {
@@ -375,7 +367,7 @@ fn find_all(tree: &SourceTree<'_>, job: &Job) -> Result<Vec<Found>, BuildError> 
     Ok(all)
 }
 
-fn reply(changed: bool) -> Vec<u8> {
+pub(super) fn reply(changed: bool) -> Vec<u8> {
     vec![u8::from(changed)]
 }
 
@@ -404,42 +396,4 @@ fn copy_all(
         copier.write(&file.name, file.content.as_bytes(), &job.destination)?;
     }
     Ok(copier.changed)
-}
-
-/// Extracts an archive into the destination; false when the file is none.
-fn extract(
-    backend: &dyn Backend,
-    root: Root<'_>,
-    source: BorrowedFd<'_>,
-    found: &Found,
-    job: &Job,
-    owner: Option<(u32, u32)>,
-) -> Result<bool, TreeError> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let path = String::from_utf8_lossy(&found.path).into_owned();
-    let io = |operation, source: std::io::Error| TreeError::Io { operation, path: path.clone(), source };
-    let fd = openat2(source, &*found.path, flags, Mode::empty(), resolve).map_err(|e| io("read", e.into()))?;
-    let file = File::from(fd);
-    if !file.metadata().is_ok_and(|m| m.is_file()) || !backend.is_archive(&file) {
-        return Ok(false);
-    }
-    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).map_err(|e| io("read", e.into()))?;
-    root.make_directories(job.destination.as_bytes(), owner.unwrap_or((0, 0)))?;
-    backend
-        .extract_archive(root.0, Path::new(&job.destination), &file, owner)
-        .map_err(|e| io("extract", std::io::Error::other(report(&e))))?;
-    Ok(true)
-}
-
-fn is_git(word: &str) -> bool {
-    let plain = word.split(['#', '?']).next().unwrap_or(word);
-    word.starts_with("git@")
-        || word.starts_with("git://")
-        || word.starts_with("ssh://")
-        || (word.starts_with("http") && plain.ends_with(".git"))
-}
-
-fn is_remote(word: &str) -> bool {
-    word.starts_with("http://") || word.starts_with("https://") || is_git(word)
 }

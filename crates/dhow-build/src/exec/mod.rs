@@ -1,5 +1,6 @@
 //! Carrying out a plan.
 
+mod add;
 mod change;
 mod copy;
 mod finish;
@@ -17,7 +18,7 @@ use crate::error::BuildError;
 use crate::explain::{Explainer, Listed, Place};
 use crate::options::BuildOptions;
 use crate::output::{BuildEvent, BuildOutput};
-use crate::plan::{self, Base, CopyFrom, PlannedStage, at};
+use crate::plan::{self, Base, CopyFrom, NamedTree, PlannedStage, at};
 use crate::recipe::Recipe;
 use crate::scope::{EPOCH_ARG, Globals};
 use dhow_dockerfile::{Command, Dockerfile};
@@ -53,6 +54,8 @@ pub struct UsedStep {
 struct Builder<'a> {
     backend: &'a dyn Backend,
     context: Option<&'a Context>,
+    /// Directories of named contexts, by number.
+    named: Vec<NamedTree<'a>>,
     options: &'a BuildOptions,
     globals: Globals,
     output: RefCell<&'a mut dyn BuildOutput>,
@@ -104,10 +107,11 @@ fn try_build(
     let options = &with_epoch(options)?;
     let globals = Globals::new(file.directives.escape, &file.global_args, options)?;
     warn_unused(&file, &globals, output);
-    let plan = plan::plan(&file, options, &globals, backend)?;
+    let (plan, named) = plan::plan(&file, options, &globals, backend)?;
     let builder = Builder {
         backend,
         context,
+        named,
         options,
         globals,
         output: RefCell::new(output),

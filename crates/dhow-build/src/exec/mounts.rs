@@ -31,8 +31,8 @@ pub(super) struct Wanted<'a> {
 }
 
 enum Content {
-    /// Files of the context.
-    Context(Vec<Found>),
+    /// Files of the context or of a named one.
+    Context(Option<usize>, Vec<Found>),
     /// A path in the root of these layers, with the digest of what is there.
     Layers(Vec<Digest>, String, Vec<u8>),
     Cache(String),
@@ -55,7 +55,7 @@ impl Wanted<'_> {
         recipe.part("mount", format!("{target} {:?} {} {mode:?} {owner:?}", mount.kind, mount.read_only));
         let content = format!("content mounted on {target}");
         match &self.content {
-            Content::Context(found) => {
+            Content::Context(_, found) => {
                 let mut key = KeyBuilder::new("mounted");
                 found.iter().for_each(|f| f.fingerprint(&mut key));
                 recipe.part(&content, key.finish().to_string());
@@ -127,15 +127,10 @@ impl Builder<'_> {
 
     async fn files(&self, from: Option<&CopyFrom>, word: String) -> Result<Content, BuildError> {
         let layers = match from {
-            None => {
-                let context = self.context.ok_or_else(|| BuildError::NoContext(word.clone()))?;
-                let tree = SourceTree {
-                    root: context.root(),
-                    ignore: context.ignore(),
-                    keep_owner: false,
-                    memory: Some(self.backend),
-                };
-                return Ok(Content::Context(tree.find_literal(&word)?));
+            None | Some(CopyFrom::Tree(_)) => {
+                let named = if let Some(CopyFrom::Tree(number)) = from { Some(*number) } else { None };
+                let tree = self.tree(named).ok_or_else(|| BuildError::NoContext(word.clone()))?;
+                return Ok(Content::Context(named, tree.find_literal(&word)?));
             }
             Some(CopyFrom::Image(image)) => image.config.rootfs.diff_ids.clone(),
             Some(CopyFrom::Stage(number)) => self.layers_of(*number)?,
@@ -183,10 +178,10 @@ impl Builder<'_> {
             let read_only = mount.read_only;
             let source = match content {
                 Content::Nothing => continue,
-                Content::Context(found) => {
-                    let context = self.context.ok_or_else(|| BuildError::NoContext(target.clone()))?;
+                Content::Context(named, found) => {
+                    let tree = self.tree(named).ok_or_else(|| BuildError::NoContext(target.clone()))?;
                     let (id, directory) = self.backend.scratch()?;
-                    let mut copier = Copier::new(Root(directory.as_fd()), context.root(), CopySettings::default());
+                    let mut copier = Copier::new(Root(directory.as_fd()), tree.root, CopySettings::default());
                     found.iter().try_for_each(|f| copier.copy(f, NAME)).map_err(|e| BuildError::Invalid(report(&e)))?;
                     MountSource::Scratch { id, name: NAME }
                 }
