@@ -9,7 +9,12 @@ fuzz_target!(|text: &str| {
     for escape in ['\\', '`'] {
         let plain = Expander::new(escape, &lookup);
         for expander in [plain, plain.raw_quotes(), plain.raw_escapes(), plain.keep_unset(), plain.plain_quotes()] {
-            let _ = expander.expand(text);
+            let Ok(expansion) = expander.expand(text) else { continue };
+            assert!(expansion.undefined.len() <= expansion.unset.len());
+            if !text.contains(['$', '\'', '"', escape]) {
+                assert_eq!(expansion.text, text);
+                assert!(expansion.unset.is_empty() && expansion.used.is_empty());
+            }
         }
     }
 });
