@@ -4,9 +4,7 @@ use super::annotation::{AnnotationTarget, describe, select};
 use super::blobs::{Blobs, Encoder};
 use super::{Annotation, LayerOptions};
 use crate::EngineError;
-use dhow_oci::image::{
-    Compression, Descriptor, ImageConfig, Index, MAX_DOCUMENT, Manifest, PlatformDoc, media,
-};
+use dhow_oci::image::{Compression, Descriptor, ImageConfig, Index, MAX_DOCUMENT, Manifest, PlatformDoc, media};
 use dhow_store::Store;
 use dhow_types::{Digest, Platform};
 use serde::Serialize;
@@ -122,8 +120,7 @@ fn part(
 }
 
 pub(crate) fn json(value: &impl Serialize) -> Result<Vec<u8>, EngineError> {
-    let bytes =
-        serde_json::to_vec(value).map_err(|e| EngineError::Invalid(format!("cannot write a document: {e}")))?;
+    let bytes = serde_json::to_vec(value).map_err(|e| EngineError::Invalid(format!("cannot write a document: {e}")))?;
     if bytes.len() as u64 > MAX_DOCUMENT {
         let size = bytes.len();
         return Err(EngineError::Invalid(format!("a document would have {size} bytes, more than {MAX_DOCUMENT}")));

@@ -117,7 +117,10 @@ impl Directory {
         let Some(bytes) = bytes.map_err(EngineError::state("read", &path))? else { return Ok(Vec::new()) };
         match Document::parse(&bytes, None) {
             Ok(Document::Index(index)) => Ok(index.manifests),
-            _ => Err(EngineError::Invalid(format!("{} is no image index: remove it, or choose another directory", path.display()))),
+            _ => Err(EngineError::Invalid(format!(
+                "{} is no image index: remove it, or choose another directory",
+                path.display()
+            ))),
         }
     }
 
@@ -144,7 +147,9 @@ impl Directory {
         found.insert(descriptor.digest);
         let Ok(bytes) = read_bounded(&self.blob(&descriptor.digest)) else { return false };
         match Document::parse(&bytes, None) {
-            Ok(Document::Index(index)) => index.manifests.iter().fold(true, |ok, d| self.reach(d, found, depth + 1) && ok),
+            Ok(Document::Index(index)) => {
+                index.manifests.iter().fold(true, |ok, d| self.reach(d, found, depth + 1) && ok)
+            }
             Ok(Document::Manifest(Manifest { config, layers, .. })) => {
                 found.insert(config.digest);
                 found.extend(layers.iter().map(|l| l.digest));
@@ -206,8 +211,7 @@ pub(super) fn replace(
     let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let _ = fs::remove_file(&temporary);
     let mut file = File::create_new(&temporary).map_err(EngineError::state("write", path))?;
-    let done = fill(&mut file)
-        .and_then(|()| fs::rename(&temporary, path).map_err(EngineError::state("write", path)));
+    let done = fill(&mut file).and_then(|()| fs::rename(&temporary, path).map_err(EngineError::state("write", path)));
     if done.is_err() {
         let _ = fs::remove_file(&temporary);
     }

@@ -49,12 +49,7 @@ fn folder(platform: &Platform) -> String {
 }
 
 /// `type=tar`.
-pub(super) fn tar(
-    engine: &Engine,
-    images: &[(Platform, Digest)],
-    split: bool,
-    out: &File,
-) -> Result<(), EngineError> {
+pub(super) fn tar(engine: &Engine, images: &[(Platform, Digest)], split: bool, out: &File) -> Result<(), EngineError> {
     for (platform, id) in images {
         let prefix = if split { format!("{}/", folder(platform)) } else { String::new() };
         with_root(engine, id, |root| {

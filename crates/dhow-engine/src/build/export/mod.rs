@@ -70,7 +70,9 @@ pub fn check_attestation(flag: &str, value: &str) -> Result<(), EngineError> {
     if off {
         return Ok(());
     }
-    Err(EngineError::Unsupported { feature: format!("--{flag}={value} (attestations are not made; use --{flag}=false)") })
+    Err(EngineError::Unsupported {
+        feature: format!("--{flag}={value} (attestations are not made; use --{flag}=false)"),
+    })
 }
 
 impl Exports {
@@ -163,13 +165,8 @@ impl Engine {
         let local = images.iter().find(|(p, _)| host.accepts(p)).or(images.first());
         let (_, local) = local.ok_or_else(|| EngineError::Invalid("nothing was built".to_owned()))?;
         let tags: Vec<Reference> = tags.iter().map(|t| t.clone().with_default_tag()).collect();
-        let mut done = Exported {
-            digest: *local,
-            image: *local,
-            warnings: Vec::new(),
-            names: tags.clone(),
-            descriptor: None,
-        };
+        let mut done =
+            Exported { digest: *local, image: *local, warnings: Vec::new(), names: tags.clone(), descriptor: None };
         let job = Job { engine: self, encoder: Encoder::new(self.store()), images, local, progress };
         for spec in &exports.specs {
             let names = if spec.names.is_empty() { &tags } else { &spec.names };
@@ -391,4 +388,4 @@ fn docker_manifest(package: &Package, names: &[Reference]) -> Result<Vec<u8>, En
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -265,7 +265,7 @@ mod tests {
             ("type=image,compression=estargz", "estargz"),
             ("type=image,compression-level=10", "0 to 9"),
             ("type=image,name=UPPER", "lowercase"),
-            ("type=image,name=x@sha256:0", "digest"),
+            ("type=image,name=x@sha256:0", "invalid name"),
             ("type=image,unpack=false", "unpack"),
             ("type=image,name-canonical=true", "name-canonical"),
             ("type=image,registry.insecure=true", "insecure-registries"),
