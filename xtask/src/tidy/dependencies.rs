@@ -46,6 +46,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "dhow-runtime",
             "dhow-logs",
             "dhow-docker",
+            "dhow-dockerfile",
             "dhow-monitor",
             "dhow-engine",
         ],
