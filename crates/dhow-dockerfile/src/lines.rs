@@ -6,6 +6,9 @@ use crate::heredoc::Heredoc;
 use crate::instruction::{Layout, Span};
 use crate::words::{json_array, split_first, take_flags};
 
+/// Most comments that a statement keeps, the nearest ones.
+const MAX_COMMENTS: usize = 64;
+
 /// What the directives at the top say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directives {
@@ -168,6 +171,10 @@ fn note_comment(comments: &mut Vec<String>, line: &[u8]) {
     match text.trim().trim_start_matches('#').trim() {
         "" => comments.clear(),
         comment => comments.push(comment.to_owned()),
+    }
+    // Whoever looks for something in them may look often.
+    if comments.len() > MAX_COMMENTS {
+        comments.remove(0);
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> O
         return None;
     }
     let mut best: Option<(usize, &str)> = None;
-    for name in names.take(1000).filter(|n| n.len().abs_diff(word.len()) <= 2) {
+    for name in names.filter(|n| n.len().abs_diff(word.len()) <= 2).take(300) {
         match distance(word, name) {
             0 => return None,
             d if d <= 2 && best.is_none_or(|(b, _)| d < b) => best = Some((d, name)),

@@ -87,14 +87,18 @@ impl Linter {
         Ok(Self { options: CheckOptions::parse(text)?, findings: Vec::new() })
     }
 
-    /// Reports; `layout` is that of the instruction whose comment may have something to say about it.
+    /// Whether a finding would be kept; `layout` is that of the instruction whose comment may have a say.
+    fn wants(&self, rule: &Rule, layout: Option<&Layout>) -> bool {
+        let named = || {
+            let local = || layout.and_then(|l| CheckOptions::of_comments(&l.comments));
+            self.options.names(rule) || local().is_some_and(|o| o.names(rule))
+        };
+        self.findings.len() < MAX_FINDINGS && named() == rule.experimental
+    }
+
+    /// Reports.
     fn report(&mut self, rule: &'static Rule, layout: Option<&Layout>, span: Span, message: String) {
-        if self.findings.len() >= MAX_FINDINGS {
-            return;
-        }
-        let local = layout.and_then(|l| CheckOptions::of_comments(&l.comments));
-        let named = self.options.names(rule) || local.is_some_and(|o| o.names(rule));
-        if named == rule.experimental {
+        if self.wants(rule, layout) {
             self.findings.push(Finding { rule, message, span });
         }
     }

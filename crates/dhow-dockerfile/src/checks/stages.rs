@@ -69,6 +69,10 @@ pub(super) fn check_from_lines(file: &Dockerfile, globals: &Globals, linter: &mu
 fn undeclared(stage: &Stage, globals: &Globals, expansion: &Expansion, linter: &mut Linter) {
     let names: BTreeSet<&String> = expansion.unset.iter().filter(|n| !globals.args.contains_key(*n)).collect();
     for name in names {
+        // A suggestion costs something.
+        if !linter.wants(rules::UNDEFINED_ARG_IN_FROM, Some(&stage.layout)) {
+            return;
+        }
         let known = globals.values.keys().chain(globals.args.keys()).map(String::as_str);
         let suggestion = nearest(name, known).map(|s| format!(" (did you mean {s}?)")).unwrap_or_default();
         let message = format!("FROM argument '{}' is not declared{suggestion}", clip(name, 100));
@@ -196,6 +200,9 @@ impl Walk<'_, '_> {
             let scope = &self.state.scope;
             if name.is_empty() || scope.declares(&name) || NOT_IN_ENV.contains(&name.as_str()) {
                 continue;
+            }
+            if !self.linter.wants(rules::UNDEFINED_VAR, Some(&i.layout)) {
+                return;
             }
             let suggestion =
                 nearest(&name, scope.names()).map(|s| format!(" (did you mean ${s}?)")).unwrap_or_default();

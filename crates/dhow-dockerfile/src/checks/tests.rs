@@ -310,4 +310,11 @@ fn hostile_files_stay_cheap() {
     assert_eq!(findings(&text), Vec::<String>::new());
     let many: String = (0..5000).map(|i| format!("COPY $undefined_{i} /\n")).collect();
     assert_eq!(findings(&format!("FROM a\n{many}")).len(), 1000);
+    // Long comments, many findings that one of them skips, and many names that are nearly right.
+    let comments: String = (0..20_000).map(|i| format!("# check {i}\n")).collect();
+    let ports: String = (0..20_000).map(|_| " 1/TCP").collect();
+    assert_eq!(findings(&format!("FROM a\n{comments}# check=skip=all\nEXPOSE{ports}")), Vec::<String>::new());
+    let near: String = (1000..9000).map(|i| format!("ARG N{i}\n")).collect();
+    let used: String = (1000..9000).map(|i| format!("USER $M{i}\n")).collect();
+    assert_eq!(findings(&format!("FROM a\n{near}{used}")).len(), 1000);
 }
