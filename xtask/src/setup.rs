@@ -12,6 +12,8 @@ pub enum Purpose {
     Demo,
     /// The tests.
     Test,
+    /// The differential test of the builder.
+    Compare,
     /// The benchmarks.
     Bench,
 }
@@ -27,17 +29,21 @@ const fn package(name: &'static str, program: &'static str, needed: &'static [Pu
     Package { name, program, needed }
 }
 
-use Purpose::{Bench, Build, Demo, Test};
+use Purpose::{Bench, Build, Compare, Demo, Test};
 
 const PACKAGES: &[Package] = &[
     package("gcc", "cc", &[Build, Demo, Test, Bench]),
     package("musl-tools", "musl-gcc", &[Build, Demo, Test, Bench]),
-    package("busybox-static", "busybox", &[Demo, Test, Bench]),
+    package("busybox-static", "busybox", &[Demo, Test, Compare, Bench]),
     package("docker-registry", "docker-registry", &[Demo, Test, Bench]),
     package("apache2-utils", "htpasswd", &[Demo, Test]),
     package("nftables", "nft", &[Demo, Test]),
-    package("iproute2", "ip", &[Demo, Test, Bench]),
-    package("util-linux", "unshare", &[Demo, Test, Bench]),
+    package("iproute2", "ip", &[Demo, Test, Compare, Bench]),
+    package("util-linux", "unshare", &[Demo, Test, Compare, Bench]),
+    package("attr", "setfattr", &[Compare]),
+    package("bzip2", "bzip2", &[Compare]),
+    package("xz-utils", "xz", &[Compare]),
+    package("zstd", "zstd", &[Compare]),
     package("mmdebstrap", "mmdebstrap", &[Demo]),
     package("curl", "curl", &[Demo]),
     package("python3-pip", "pip3", &[Demo]),
@@ -56,8 +62,9 @@ pub fn main(args: &[String]) -> Result {
         None => vec![Build, Demo, Test],
         Some("demo") => vec![Demo],
         Some("test") => vec![Test],
+        Some("compare") => vec![Compare],
         Some("bench") => vec![Bench],
-        Some(other) => return Err(Failure::new(format!("--for {other}: it is demo, test or bench"))),
+        Some(other) => return Err(Failure::new(format!("--for {other}: it is demo, test, compare or bench"))),
     };
     for purpose in purposes {
         ensure(purpose)?;

@@ -1,6 +1,7 @@
 //! The engines that are compared: dhow, docker with a daemon of our own, podman; and the bare runtimes.
 
 use super::timing;
+use crate::dockerd::Dockerd;
 use crate::sh::{self, Context, Failure, Result};
 use dhow_testkit::image::busybox_layer;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ pub struct Engines {
     pub work: PathBuf,
     dhow: PathBuf,
     present: Vec<(Kind, String)>,
-    dockerd: Option<Child>,
+    dockerd: Option<Dockerd>,
     registry: Child,
     podman_runtime: Option<&'static str>,
 }
@@ -72,42 +73,11 @@ impl Engines {
     }
 
     fn start_docker(&mut self) -> Result {
-        if sh::find("dockerd").is_none() || sh::find("docker").is_none() {
-            return Ok(());
+        if let Some(daemon) = Dockerd::start(&self.work)? {
+            self.present.push((Kind::Docker, daemon.version()?));
+            self.dockerd = Some(daemon);
         }
-        let place = |name: &str| self.work.join(name);
-        sh::make_dir(&place("docker-exec"))?;
-        let log = std::fs::File::create(place("dockerd.log")).context("dockerd.log")?;
-        let errors = log.try_clone().context("dockerd.log")?;
-        let mut daemon = Command::new("dockerd");
-        daemon.arg("--data-root").arg(place("docker")).arg("--exec-root").arg(place("docker-exec"));
-        daemon.arg("--pidfile").arg(place("docker-exec/pid")).arg("--host").arg(self.docker_host());
-        self.dockerd = Some(daemon.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().context("dockerd")?);
-        let start = Instant::now();
-        while sh::quiet(self.command(Kind::Docker).arg("version")).is_err() {
-            if start.elapsed() > Duration::from_secs(40) {
-                println!("dockerd does not start and is left out; see {}", place("dockerd.log").display());
-                self.stop_docker();
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        let template = "client {{.Client.Version}}, server {{.Server.Version}}";
-        let version = sh::read(self.command(Kind::Docker).args(["version", "--format", template]))?;
-        self.present.push((Kind::Docker, format!("docker {version}")));
         Ok(())
-    }
-
-    fn docker_host(&self) -> String {
-        format!("unix://{}", self.work.join("docker-exec/docker.sock").display())
-    }
-
-    fn stop_docker(&mut self) {
-        if let Some(mut daemon) = self.dockerd.take() {
-            let id = rustix::process::Pid::from_raw(daemon.id().cast_signed());
-            id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::TERM));
-            daemon.wait().ok();
-        }
     }
 
     /// Engines that work here, dhow first.
@@ -147,13 +117,7 @@ impl Engines {
                     .env("DOCKER_CONFIG", self.work.join("config"));
                 command
             }
-            Kind::Docker => {
-                let mut command = Command::new("docker");
-                command.env("DOCKER_HOST", self.docker_host()).env("DOCKER_CONFIG", self.work.join("config"));
-                // Debian's docker has the classic builder built in; BuildKit needs a plugin that it does not ship.
-                command.env("DOCKER_BUILDKIT", "0");
-                command
-            }
+            Kind::Docker => self.dockerd.as_ref().map_or_else(|| Command::new("docker"), Dockerd::client),
             Kind::Podman => {
                 let mut command = Command::new("podman");
                 command
@@ -223,7 +187,7 @@ impl Drop for Engines {
                 sh::quiet(self.command(kind).args(["rm", "-f"]).args(ids)).ok();
             }
         }
-        self.stop_docker();
+        self.dockerd.take();
         self.registry.kill().ok();
         self.registry.wait().ok();
     }

@@ -3,10 +3,12 @@
 mod builder;
 mod busybox;
 mod entry;
+mod saved;
 
 pub use builder::{Blob, ImageBuilder};
 pub use busybox::{busybox_image, busybox_layer};
 pub use entry::{Entry, Kind, Tar};
+pub use saved::{SavedImage, layer_listing};
 
 /// Lower-case hex of the SHA-256 of `bytes`.
 pub fn sha256_hex(bytes: &[u8]) -> String {

@@ -1,0 +1,3 @@
+mkdir -p tree/sub
+echo file > file
+echo a > tree/sub/a

@@ -1,0 +1,2 @@
+mkdir -p tree/dir
+echo x > tree/dir/file

@@ -1,0 +1,3 @@
+mkdir -p tree/sub
+chmod 750 tree/sub
+echo new > tree/sub/file

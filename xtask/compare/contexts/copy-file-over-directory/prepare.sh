@@ -1,0 +1,2 @@
+mkdir tree
+echo x > tree/file

@@ -1,0 +1,5 @@
+echo one > one
+echo two > two
+echo space > "with space"
+echo hidden > .hidden
+: > empty

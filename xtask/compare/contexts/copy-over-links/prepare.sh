@@ -1,0 +1,3 @@
+mkdir -p tree/sub
+echo new > tree/file
+echo new > tree/sub/file
