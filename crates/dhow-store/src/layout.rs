@@ -53,6 +53,7 @@ const SUBDIRECTORIES: &[&str] = &[
     "detached",
     "refs",
     "pins",
+    "kept",
     "leases",
     "ingest",
     "tmp",
@@ -170,6 +171,15 @@ impl Layout {
 
     pub(crate) fn pins(&self) -> PathBuf {
         self.root.join("pins")
+    }
+
+    pub(crate) fn kept_layers(&self) -> PathBuf {
+        self.root.join("kept")
+    }
+
+    /// The mark of a layer that a cache keeps.
+    pub(crate) fn kept(&self, diff: &Digest) -> PathBuf {
+        self.kept_layers().join(diff.hex())
     }
 
     pub(crate) fn leases(&self) -> PathBuf {

@@ -18,7 +18,8 @@
 //!                   names/<hash> hints: which references may point here
 //!   detached/<id hex>.json       a removed image that a container still uses
 //!   refs/<hash>.json             a reference (tag or repository digest) and its image; <hash> is that of its text
-//!   pins/<name>.json             layers and blobs kept by others (build cache)
+//!   pins/<name>.json             layers and blobs kept by others
+//!   kept/<diff hex>              empty: a layer that the build cache keeps
 //!   leases/lease-*, doom-*       objects in use, objects being deleted; locked by a living process
 //!   tmp/                         staging; what nobody has locked is garbage
 //! ```
@@ -65,6 +66,7 @@ pub use archive::write::ArchiveWriter;
 pub use error::StoreError;
 pub use image::ImageRecord;
 pub use image::gc::Healed;
+pub use image::kept::KeptLayer;
 pub use image::remove::{ImageUse, Removal};
 pub use ingest::{Follower, Ingest};
 pub use layer::encode::{Encoding, encode_tree};

@@ -421,6 +421,38 @@ fn pins_keep_layers() {
 }
 
 #[test]
+fn caches_keep_layers_until_they_give_them_up() {
+    let t = Temp::new();
+    let stage = |store: &crate::Store, name: &str| {
+        let tar = Tar::new().file(name, b"x").finish();
+        store.unpack(tar.as_slice(), Compression::None, &Digest::of(&tar)).unwrap()
+    };
+    std::fs::remove_dir(t.root().join("kept")).unwrap();
+    let (one, two) = (stage(&t.store, "one"), stage(&t.store, "two"));
+    let (a, b) = (*one.diff_id(), *two.diff_id());
+    t.store.publish_kept(vec![one, two]).unwrap();
+    assert_eq!(t.reopen().unkeep(&[a, b]).unwrap(), [], "a living process relies on them");
+    t.store.end_lease_for_test();
+    let id = t.reopen().put_image(&config(&[a], ""), None).unwrap();
+    let sorted = |mut list: Vec<crate::KeptLayer>| {
+        list.sort_by_key(|k| k.layer != a);
+        list.iter().map(|k| (k.layer, k.size, k.named, k.leased)).collect::<Vec<_>>()
+    };
+    assert_eq!(sorted(t.reopen().kept().unwrap()), [(a, 1, true, false), (b, 1, false, false)]);
+    t.reopen().remove(&id.hex(), false, &no_uses).unwrap();
+    assert!(t.store.layer_dir(&a).exists());
+    let mut gone = t.reopen().unkeep(&[a, b]).unwrap();
+    gone.sort_by_key(|d| *d != a);
+    assert_eq!(gone, [a, b]);
+    assert!(!t.store.layer_dir(&a).exists() && !t.store.layer_dir(&b).exists());
+    // A mark whose layer never came.
+    t.reopen().keep(&[a]).unwrap();
+    assert_eq!(count(&t.root().join("kept")), 1);
+    assert_eq!(t.reopen().kept().unwrap(), []);
+    assert_eq!(count(&t.root().join("kept")), 0);
+}
+
+#[test]
 fn dead_staging_is_removed_and_living_is_not() {
     let t = Temp::new();
     let living = t.store.new_upper().unwrap();

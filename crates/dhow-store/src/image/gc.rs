@@ -126,27 +126,18 @@ impl Store {
         graph: &GraphLock,
         except: Option<&std::path::Path>,
     ) -> Result<BTreeSet<Object>, StoreError> {
-        let mut live = BTreeSet::new();
-        let mut records = Vec::new();
-        for id in self.image_ids()? {
-            records.push(self.layout.image(&id).join("record.json"));
-        }
-        for name in disk::list(&self.layout.detached())? {
-            records.push(self.layout.detached().join(name));
-        }
-        for path in records.iter().filter(|p| Some(p.as_path()) != except) {
-            if let Some(record) = Record::read(path)? {
-                live.extend(record.objects());
-            }
-        }
-        for name in disk::list(&self.layout.pins())? {
-            let path = self.layout.pins().join(name);
-            if Some(path.as_path()) != except
-                && let Some(pin) = self.read_pin(&path)?
-            {
-                live.extend(pin.objects());
-            }
-        }
+        self.live_without(graph, except, &BTreeSet::new())
+    }
+
+    /// [`live_objects`](Self::live_objects) if the cache gives up some layers.
+    pub(crate) fn live_without(
+        &self,
+        graph: &GraphLock,
+        except: Option<&std::path::Path>,
+        given_up: &BTreeSet<Digest>,
+    ) -> Result<BTreeSet<Object>, StoreError> {
+        let mut live = self.recorded(except)?;
+        live.extend(self.kept_digests()?.difference(given_up).map(|d| Object::Layer(*d)));
         for list in lease::lists(graph, &self.layout.leases())? {
             if list.alive && list.is_lease {
                 live.extend(list.objects);
@@ -161,6 +152,32 @@ impl Store {
             }
         }
         Ok(live)
+    }
+
+    /// What images, detached images and pins name.
+    pub(crate) fn recorded(&self, except: Option<&std::path::Path>) -> Result<BTreeSet<Object>, StoreError> {
+        let mut named = BTreeSet::new();
+        let mut records = Vec::new();
+        for id in self.image_ids()? {
+            records.push(self.layout.image(&id).join("record.json"));
+        }
+        for name in disk::list(&self.layout.detached())? {
+            records.push(self.layout.detached().join(name));
+        }
+        for path in records.iter().filter(|p| Some(p.as_path()) != except) {
+            if let Some(record) = Record::read(path)? {
+                named.extend(record.objects());
+            }
+        }
+        for name in disk::list(&self.layout.pins())? {
+            let path = self.layout.pins().join(name);
+            if Some(path.as_path()) != except
+                && let Some(pin) = self.read_pin(&path)?
+            {
+                named.extend(pin.objects());
+            }
+        }
+        Ok(named)
     }
 
     /// Deletes those candidates that are not live, after `unlink` has removed the record that named them. Durable in this

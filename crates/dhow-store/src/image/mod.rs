@@ -1,6 +1,7 @@
 //! Images and references: the only part of the store that is not content.
 
 pub(crate) mod gc;
+pub(crate) mod kept;
 pub(crate) mod refs;
 pub(crate) mod remove;
 
