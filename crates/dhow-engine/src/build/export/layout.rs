@@ -147,9 +147,7 @@ impl Directory {
         found.insert(descriptor.digest);
         let Ok(bytes) = read_bounded(&self.blob(&descriptor.digest)) else { return false };
         match Document::parse(&bytes, None) {
-            Ok(Document::Index(index)) => {
-                index.manifests.iter().fold(true, |ok, d| self.reach(d, found, depth + 1) && ok)
-            }
+            Ok(Document::Index(index)) => index.manifests.iter().all(|d| self.reach(d, found, depth + 1)),
             Ok(Document::Manifest(Manifest { config, layers, .. })) => {
                 found.insert(config.digest);
                 found.extend(layers.iter().map(|l| l.digest));

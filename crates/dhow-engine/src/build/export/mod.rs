@@ -63,18 +63,6 @@ pub struct Exported {
     descriptor: Option<Descriptor>,
 }
 
-/// `--attest`, `--sbom`, `--provenance`: only "none" is there.
-pub fn check_attestation(flag: &str, value: &str) -> Result<(), EngineError> {
-    let fields: Vec<&str> = value.split(',').map(str::trim).collect();
-    let off = fields.contains(&"disabled=true") || matches!(value.trim(), "" | "false" | "0" | "f" | "False" | "FALSE");
-    if off {
-        return Ok(());
-    }
-    Err(EngineError::Unsupported {
-        feature: format!("--{flag}={value} (attestations are not made; use --{flag}=false)"),
-    })
-}
-
 impl Exports {
     /// Reads values of `--output` and `--annotation`. Without outputs the image goes into the local store.
     pub fn parse(outputs: &[String], annotations: &[String], stdout: Option<File>) -> Result<Self, EngineError> {

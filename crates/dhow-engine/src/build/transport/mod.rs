@@ -7,11 +7,22 @@
 mod export;
 mod import;
 mod record;
+mod session;
 mod spec;
 
 pub use export::{UsedStep, inline};
 pub use import::{Imports, RemoteStep};
+pub(super) use session::Session;
 pub use spec::{CacheFrom, CacheTo};
+
+use crate::{Engine, EngineError};
+use dhow_types::Digest;
+use std::path::PathBuf;
+
+/// Directory of a cache mount. Its name is hashed, so that no id can lead anywhere.
+fn mount_directory(engine: &Engine, id: &str) -> Result<PathBuf, EngineError> {
+    Ok(super::cache::folder(engine, "mounts")?.join(Digest::of(id.as_bytes()).hex()))
+}
 
 #[cfg(test)]
 mod tests;

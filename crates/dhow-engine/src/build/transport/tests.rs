@@ -287,3 +287,35 @@ fn root_hostile_registries_give_nothing() {
     ));
     assert_eq!(open(&there, &name).warnings.len(), 1);
 }
+
+#[test]
+fn root_a_session_takes_what_a_build_needs() {
+    let here = Place::new();
+    let dir = here.path("cache");
+    let (to, from) =
+        (format!("type=local,dest={},mode=max", dir.display()), format!("type=local,src={}", dir.display()));
+    let steps = steps(&here);
+    let (_, image) = here.image(&Platform::host().to_string());
+    let session = Session::open(&here.engine, &[], &[to, "type=inline".to_owned()], &Quiet).unwrap();
+    for step in &steps {
+        assert_eq!(session.get(&step.key, Some(step.step)), Some(step.step));
+    }
+    assert_eq!(session.get(&key("unknown"), None), None);
+    let config = here.engine.store().read_blob(&image, 1 << 20).unwrap();
+    let inside = String::from_utf8(session.config(&config).unwrap()).unwrap();
+    assert!(inside.contains(&key("nothing").to_string()) && !inside.contains(&key("final").to_string()));
+    session.export(&[image]).unwrap();
+
+    let there = Place::new();
+    let session = Session::open(&there.engine, &[from, "type=local,src=/none".to_owned()], &[], &Quiet).unwrap();
+    assert_eq!(session.take_warnings().len(), 1);
+    let found = session.get(&key("other"), None).unwrap();
+    assert_eq!(found, steps[1].step);
+    assert!(session.fetch(&found.layer.unwrap()) && !session.fetch(&key("no layer")));
+    // What this machine remembers comes first.
+    let own = CachedStep { layer: None, created: created() };
+    assert_eq!(session.get(&key("other"), Some(own)), Some(own));
+    fs::remove_dir_all(dir.join("blobs")).unwrap();
+    assert!(!session.fetch(&steps[0].step.layer.unwrap()) && !session.fetch(&steps[0].step.layer.unwrap()));
+    assert_eq!(session.take_warnings().len(), 1, "told once");
+}
