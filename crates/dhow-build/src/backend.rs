@@ -198,6 +198,13 @@ pub trait RemoteTree {
     fn open(&self) -> Pending<'_, Result<OwnedFd, BackendError>>;
 }
 
+/// A step that this build does and nobody else meanwhile; see [`Backend::claim`]. Dropping it lets others do the step,
+/// unless it was put into the cache.
+pub trait Claim {}
+
+/// For surroundings without other builds.
+impl Claim for () {}
+
 /// The builder's surroundings. The futures of several stages are driven at once.
 pub trait Backend {
     /// Finds an image by reference or id, pulling it when it is not there or when `pull` asks for it. `platform` is given
@@ -214,6 +221,18 @@ pub trait Backend {
 
     /// Remembers a step. It may be lost; it must never name a layer that is not there to a later [`Backend::has_layer`].
     fn cache_put(&self, key: &Digest, step: &CachedStep) -> Result<(), BackendError>;
+
+    /// Says what a step is that is about to be put: its instruction, and the topmost layer below it.
+    fn describe(&self, _key: &Digest, _text: &str, _below: Option<&Digest>) {}
+
+    /// Takes on a step that is not in the cache, waiting while another build is doing the same. After that the cache must
+    /// be asked again.
+    fn claim(&self, _key: Digest) -> Pending<'_, Result<Box<dyn Claim + '_>, BackendError>> {
+        Box::pin(async { Ok(Box::new(()) as Box<dyn Claim>) })
+    }
+
+    /// Called now and then while there is nothing to do, for what other builds may ask of this one.
+    fn tick(&self) {}
 
     /// Whether a layer can be used.
     fn has_layer(&self, layer: &Digest) -> Result<bool, BackendError>;

@@ -35,7 +35,7 @@ mod scope;
 pub mod tree;
 
 pub use backend::{
-    Backend, BackendError, BaseImage, CachedStep, Edited, MountSource, Mounted, REMOTE_FILE, RemoteRequest, RemoteTree,
+    Backend, BackendError, BaseImage, CachedStep, Claim, Edited, MountSource, Mounted, REMOTE_FILE, RemoteRequest, RemoteTree,
     RunFile, RunOutcome, RunStep, Work,
 };
 pub use context::{Context, FileStat};

@@ -93,9 +93,7 @@ impl Builder<'_> {
             recipe.part("name", name);
             sources.push(Source::Remote(tree));
         }
-        if self.take(state, job, &recipe)? {
-            return Ok(());
-        }
+        let Some(_claim) = self.take(state, job, &recipe).await? else { return Ok(()) };
         let key = recipe.key();
         self.miss(state, recipe, Some(local));
         let mut ready = Vec::with_capacity(sources.len());

@@ -4,7 +4,7 @@ use super::Builder;
 use super::add::extract;
 use super::metadata::no_nul;
 use super::stage::StageState;
-use crate::backend::{Backend, CachedStep};
+use crate::backend::{Backend, CachedStep, Claim};
 use crate::context::{Found, SourceTree};
 use crate::copyspec;
 use crate::drive;
@@ -158,9 +158,7 @@ impl Builder<'_> {
         let found = find_all(&tree, job, &job.words)?;
         recipe.files(&fingerprint(&found));
         let key = recipe.key();
-        if self.take(state, job, &recipe)? {
-            return Ok(());
-        }
+        let Some(_claim) = self.take(state, job, &recipe).await? else { return Ok(()) };
         self.miss(state, recipe, Some(listing(&found)));
         let backend = self.backend;
         let root = tree.root;
@@ -184,17 +182,35 @@ impl Builder<'_> {
     }
 
     /// Takes a copy from the cache, if it is there.
-    pub(super) fn take(&self, state: &mut StageState, job: &Job, recipe: &Recipe) -> Result<bool, BuildError> {
+    fn take_cached(&self, state: &mut StageState, job: &Job, recipe: &Recipe) -> Result<bool, BuildError> {
         let Some(hit) = self.cached(state, &recipe.key())? else { return Ok(false) };
-        self.hit(state, recipe.clone(), &hit);
-        state.add_layer(job.created_by.clone(), hit.layer, hit.created);
+        self.taken(state, job, recipe, &hit);
         Ok(true)
     }
 
-    async fn copy_inline(&self, state: &mut StageState, job: &Job, recipe: Recipe) -> Result<(), BuildError> {
-        if self.take(state, job, &recipe)? {
-            return Ok(());
+    /// Takes a copy from the cache, or else the claim to do it.
+    pub(super) async fn take(
+        &self,
+        state: &mut StageState,
+        job: &Job,
+        recipe: &Recipe,
+    ) -> Result<Option<Box<dyn Claim + '_>>, BuildError> {
+        match self.cached_or_claimed(state, &recipe.key()).await? {
+            super::Found::Nothing(claim) => Ok(Some(claim)),
+            super::Found::Step(hit) => {
+                self.taken(state, job, recipe, &hit);
+                Ok(None)
+            }
         }
+    }
+
+    fn taken(&self, state: &mut StageState, job: &Job, recipe: &Recipe, hit: &CachedStep) {
+        self.hit(state, recipe.clone(), hit);
+        state.add_layer(job.created_by.clone(), hit.layer, hit.created);
+    }
+
+    async fn copy_inline(&self, state: &mut StageState, job: &Job, recipe: Recipe) -> Result<(), BuildError> {
+        let Some(_claim) = self.take(state, job, &recipe).await? else { return Ok(()) };
         let key = recipe.key();
         self.miss(state, recipe, None);
         let backend = self.backend;
@@ -215,7 +231,7 @@ impl Builder<'_> {
         source.text(&format!("{:?}", job.exclude));
         by_layers.files(&source.finish());
         let remembered = if state.no_cache { None } else { self.backend.cache_get(&by_layers.key())? };
-        if remembered.is_some() && self.take(state, job, &by_layers)? {
+        if remembered.is_some() && self.take_cached(state, job, &by_layers)? {
             return Ok(());
         }
         let backend = self.backend;
@@ -229,10 +245,10 @@ impl Builder<'_> {
             .await?;
         let mut by_content = self.copy_recipe("copy", state, job);
         by_content.part("content", Digest::of(&content).to_string());
-        if self.take(state, job, &by_content)? {
+        let Some(_claim) = self.take(state, job, &by_content).await? else {
             let hit = self.backend.cache_get(&by_content.key())?;
             return hit.map_or(Ok(()), |hit| self.store(state, &by_layers.key(), &hit));
-        }
+        };
         let (by_layers, key) = (by_layers.key(), by_content.key());
         self.miss(state, by_content, None);
         let edited = backend
@@ -289,11 +305,14 @@ impl Builder<'_> {
         recipe.part("user", user.clone());
         recipe.option("SOURCE_DATE_EPOCH", self.options.source_date_epoch.map(|e| e.to_string()));
         let key = recipe.key();
-        if let Some(hit) = self.cached(state, &key)? {
-            self.hit(state, recipe, &hit);
-            state.add_layer(created_by, hit.layer, hit.created);
-            return Ok(());
-        }
+        let _claim = match self.cached_or_claimed(state, &key).await? {
+            super::Found::Nothing(claim) => claim,
+            super::Found::Step(hit) => {
+                self.hit(state, recipe, &hit);
+                state.add_layer(created_by, hit.layer, hit.created);
+                return Ok(());
+            }
+        };
         self.miss(state, recipe, None);
         let owner = (!user.is_empty()).then(|| Owner::parse(&user)).transpose().map_err(invalid)?;
         let backend = self.backend;

@@ -11,7 +11,7 @@ mod stage;
 
 pub use change::apply_change;
 
-use crate::backend::{Backend, CachedStep};
+use crate::backend::{Backend, CachedStep, Claim};
 use crate::context::Context;
 use crate::drive::{self, Pending};
 use crate::error::BuildError;
@@ -26,6 +26,8 @@ use dhow_types::{Digest, Timestamp};
 use stage::StageState;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// A finished build.
@@ -128,7 +130,11 @@ fn try_build(
         stages.push(Box::pin(builder.stage(stage, first)));
         first += stage.steps.len() + 1;
     }
-    drive::block_on_with_tick(drive::all(stages), TICK, &mut || builder.output.borrow_mut().tick())?;
+    let mut tick = || {
+        builder.output.borrow_mut().tick();
+        backend.tick();
+    };
+    drive::block_on_with_tick(drive::all(stages), TICK, &mut tick)?;
     // A plan ends with its target.
     let target = plan.stages.last().and_then(|t| builder.finished.borrow_mut().remove(&t.number));
     let image = builder.finish(target.ok_or(BuildError::NoTarget(String::new()))?)?;
@@ -163,6 +169,14 @@ fn warn_unused(file: &Dockerfile, globals: &Globals, output: &mut dyn BuildOutpu
 
 fn stage_name(planned: &PlannedStage) -> String {
     planned.name.clone().unwrap_or_else(|| planned.number.to_string())
+}
+
+/// What there is of a step.
+enum Found<'a> {
+    /// Its result.
+    Step(CachedStep),
+    /// The claim to do it.
+    Nothing(Box<dyn Claim + 'a>),
 }
 
 /// Whether a stage may work; dropping it lets another one.
@@ -265,6 +279,7 @@ impl Builder<'_> {
     /// Keeps what a step did for later builds.
     fn store(&self, state: &StageState, key: &Digest, step: &CachedStep) -> Result<(), BuildError> {
         self.used.borrow_mut().push((state.stage, *key, *step));
+        self.backend.describe(key, &state.place.text, state.layers.last());
         Ok(self.backend.cache_put(key, step)?)
     }
 
@@ -285,18 +300,46 @@ impl Builder<'_> {
             self.all_cached.set(false);
             return Ok(None);
         }
-        let hit = match self.backend.cache_get(key)? {
-            Some(step) => match step.layer {
-                Some(layer) if !self.backend.has_layer(&layer)? => None,
-                _ => Some(step),
-            },
-            None => None,
-        };
+        let hit = self.usable(key)?;
         match hit {
             Some(_) => self.event(&BuildEvent::Cached { step: state.step }),
             None => self.all_cached.set(false),
         }
         Ok(hit)
+    }
+
+    fn usable(&self, key: &Digest) -> Result<Option<CachedStep>, BuildError> {
+        let Some(step) = self.backend.cache_get(key)? else { return Ok(None) };
+        match step.layer {
+            Some(layer) if !self.backend.has_layer(&layer)? => Ok(None),
+            _ => Ok(Some(step)),
+        }
+    }
+
+    /// [`cached`](Self::cached), or else the claim to do the step: identical steps of builds that run at the same time are
+    /// done once. To be kept until the step is stored. Nobody may wait for something of another build while he has one.
+    async fn cached_or_claimed(&self, state: &StageState, key: &Digest) -> Result<Found<'_>, BuildError> {
+        if let Some(hit) = self.cached(state, key)? {
+            return Ok(Found::Step(hit));
+        }
+        if state.no_cache {
+            return Ok(Found::Nothing(Box::new(())));
+        }
+        let mut claim = self.backend.claim(*key);
+        let claim = match poll_fn(|context| Poll::Ready(claim.as_mut().poll(context))).await {
+            Poll::Ready(claim) => claim?,
+            Poll::Pending => {
+                self.event(&BuildEvent::Note { step: state.step, text: "waiting for another build that does the same" });
+                claim.await?
+            }
+        };
+        match self.usable(key)? {
+            Some(step) => {
+                self.event(&BuildEvent::Cached { step: state.step });
+                Ok(Found::Step(step))
+            }
+            None => Ok(Found::Nothing(claim)),
+        }
     }
 
     /// The time that the result shall bear: now, but not later than `SOURCE_DATE_EPOCH`.

@@ -1,6 +1,6 @@
 //! `RUN`.
 
-use super::Builder;
+use super::{Builder, Found};
 use super::metadata::{no_nul, with_shell};
 use super::mounts::Wanted;
 use super::stage::StageState;
@@ -53,11 +53,14 @@ impl Builder<'_> {
         let recipe = self.run_recipe(&state.layers, &step, &mounts);
         let key = recipe.key();
         let created_by = history::run(&state.scope.declared(state.env()), &step.argv);
-        if let Some(hit) = self.cached(state, &key)? {
-            self.hit(state, recipe, &hit);
-            state.add_layer(created_by, hit.layer, hit.created);
-            return Ok(());
-        }
+        let _claim = match self.cached_or_claimed(state, &key).await? {
+            Found::Nothing(claim) => claim,
+            Found::Step(hit) => {
+                self.hit(state, recipe, &hit);
+                state.add_layer(created_by, hit.layer, hit.created);
+                return Ok(());
+            }
+        };
         self.miss(state, recipe, None);
         // Proxies reach the command but are no part of what it is.
         for (name, value) in self.globals.proxies() {
