@@ -25,6 +25,8 @@ pub(crate) const PROXY_ARGS: [&str; 10] = [
 
 /// Build argument that sets the host name of `RUN`.
 pub(crate) const HOSTNAME_ARG: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+/// Arguments that are declared for scanners and are in no environment.
+const SCAN_ARGS: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 /// Build argument that sets the latest time stamp.
 pub(crate) const EPOCH_ARG: &str = "SOURCE_DATE_EPOCH";
 
@@ -165,7 +167,8 @@ impl Scope {
     /// Arguments with a value, as `RUN` sees them: an `ENV` of the same name wins.
     pub(crate) fn effective(&self, env: &[String]) -> Vec<(String, String)> {
         let value = |name: &String| self.lookup(env, name).map(|v| (name.clone(), v));
-        self.args.iter().filter_map(|(name, _)| value(name)).collect()
+        let names = self.args.iter().map(|(name, _)| name);
+        names.filter(|n| !SCAN_ARGS.contains(&n.as_str())).filter_map(value).collect()
     }
 
     /// Declared names with their values, for the history of `RUN`.
@@ -207,6 +210,7 @@ mod tests {
         assert_eq!(scope.declare(&globals, &env, &arg("H", None)).unwrap().as_deref(), Some("given-h"));
         assert_eq!(scope.declare(&globals, &env, &arg("E", Some("arg"))).unwrap().as_deref(), Some("arg"));
         assert_eq!(scope.declare(&globals, &env, &arg("U", None)).unwrap(), None);
+        scope.declare(&globals, &env, &arg(SCAN_ARGS[0], Some("true"))).unwrap();
         assert_eq!(scope.declare(&globals, &env, &arg("TARGETOS", None)).unwrap().as_deref(), Some("linux"));
         assert_eq!(scope.expand(&globals, &env, "$H $E ${U:-unset}").unwrap().text, "given-h env unset");
         let names: Vec<String> = scope.effective(&env).into_iter().map(|(n, v)| format!("{n}={v}")).collect();
