@@ -87,7 +87,14 @@ pub fn is_single_threaded() -> io::Result<bool> {
     if CLONED.load(Ordering::Relaxed) {
         return Ok(true);
     }
-    Ok(rustix::fs::stat("/proc/self/task")?.st_nlink == 3)
+    // A thread that was joined is counted until the kernel has put it away, a moment after it woke whoever joined it.
+    for _ in 0..100 {
+        if rustix::fs::stat("/proc/self/task")?.st_nlink == 3 {
+            return Ok(true);
+        }
+        std::thread::sleep(std::time::Duration::from_micros(100));
+    }
+    Ok(false)
 }
 
 /// `struct clone_args` (clone(2)), version 2.
