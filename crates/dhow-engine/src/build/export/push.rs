@@ -41,20 +41,24 @@ impl<'a> Upload<'a> {
         let list: Vec<(&Digest, &Blob)> = blobs.0.iter().filter(|(digest, _)| !documents.contains(digest)).collect();
         let queue: Mutex<VecDeque<(&Digest, &Blob)>> = Mutex::new(list.iter().copied().collect());
         let failure: Mutex<Option<EngineError>> = Mutex::default();
+        let work = || {
+            loop {
+                if failure.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                    return;
+                }
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let Some((digest, blob)) = next else { return };
+                if let Err(error) = self.blob(digest, blob) {
+                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
+            }
+        };
         thread::scope(|scope| {
-            for _ in 0..list.len().min(PARALLEL) {
-                scope.spawn(|| {
-                    loop {
-                        if failure.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
-                            return;
-                        }
-                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                        let Some((digest, blob)) = next else { return };
-                        if let Err(error) = self.blob(digest, blob) {
-                            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                        }
-                    }
-                });
+            let threads: Vec<_> = (0..list.len().min(PARALLEL)).map(|_| scope.spawn(work)).collect();
+            // The end of a scope waits for what the threads do; only joining waits for the threads.
+            let results: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
+            if let Some(panic) = results.into_iter().find_map(Result::err) {
+                std::panic::resume_unwind(panic);
             }
         });
         failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
