@@ -47,3 +47,47 @@ pub fn report(
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Said(Vec<String>);
+
+    impl BuildOutput for Said {
+        fn event(&mut self, event: &BuildEvent<'_>) {
+            if let BuildEvent::Warning { line, text } = event {
+                self.0.push(format!("{line}: {text}"));
+            }
+        }
+    }
+
+    fn reported(text: &str, args: &[(&str, &str)]) -> (Vec<String>, Result<(), String>) {
+        let file = Dockerfile::parse(text.as_bytes()).unwrap();
+        let build_args = args.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let options = BuildOptions { build_args, ..BuildOptions::default() };
+        let plan = Plan { stages: Vec::new(), total_steps: 0 };
+        let mut said = Said::default();
+        let result = report(&file, &options, &plan, None, &mut said).map_err(|e| e.to_string());
+        (said.0, result)
+    }
+
+    #[test]
+    fn findings_are_warnings_or_errors() {
+        let finding = "2: MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label (line 2)";
+        let text = "FROM scratch\nMAINTAINER me\n";
+        assert_eq!(reported(text, &[]), (vec![finding.to_owned()], Ok(())));
+        let violation = Err("lint violation found for rules: MaintainerDeprecated".to_owned());
+        let strict = [(checks::CHECK_ARG, "error=true")];
+        assert_eq!(reported(text, &strict), (vec![finding.to_owned()], violation));
+        assert_eq!(reported(text, &[(checks::CHECK_ARG, "skip=all;error=true")]), (Vec::new(), Ok(())));
+    }
+
+    #[test]
+    fn other_frontends_are_refused() {
+        assert_eq!(reported("FROM scratch\n", &[(SYNTAX_ARG, "docker/dockerfile:1.7")]).1, Ok(()));
+        let refused = Err("the Dockerfile frontend \"me/toml\" cannot be run".to_owned());
+        assert_eq!(reported("FROM scratch\n", &[(SYNTAX_ARG, "me/toml")]).1, refused);
+    }
+}
