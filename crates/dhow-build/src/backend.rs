@@ -7,7 +7,7 @@ use crate::remote::RemoteSource;
 use crate::options::RunLimits;
 use dhow_dockerfile::{CacheSharing, RunNetwork};
 use dhow_oci::image::ImageConfig;
-use dhow_types::{Categorized, Digest, ErrorKind, Platform, Reference, Timestamp};
+use dhow_types::{Categorized, Digest, ErrorKind, Platform, Timestamp};
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -311,8 +311,8 @@ pub trait Backend {
         None
     }
 
-    /// Stores the finished image under its tags, durably, and returns its id.
-    fn put_image(&self, config: &[u8], layers: &[Digest], tags: &[Reference]) -> Result<Digest, BackendError>;
+    /// Stores the finished image durably and returns its id. Its config may be completed before.
+    fn put_image(&self, config: &[u8]) -> Result<Digest, BackendError>;
 
     /// The current time.
     fn now(&self) -> Timestamp {

@@ -41,6 +41,6 @@ pub use backend::{
 pub use context::{Context, FileStat};
 pub use drive::Pending;
 pub use error::BuildError;
-pub use exec::{Built, UsedStep, apply_change, build};
+pub use exec::{Built, apply_change, build};
 pub use options::{BuildOptions, Entitlements, NamedContext, RunLimits};
 pub use output::{BuildEvent, BuildOutput};

@@ -205,7 +205,7 @@ impl Builder<'_> {
     }
 
     fn taken(&self, state: &mut StageState, job: &Job, recipe: &Recipe, hit: &CachedStep) {
-        self.hit(state, recipe.clone(), hit);
+        self.hit(state, recipe.clone());
         state.add_layer(job.created_by.clone(), hit.layer, hit.created);
     }
 
@@ -308,7 +308,7 @@ impl Builder<'_> {
         let _claim = match self.cached_or_claimed(state, &key).await? {
             super::Found::Nothing(claim) => claim,
             super::Found::Step(hit) => {
-                self.hit(state, recipe, &hit);
+                self.hit(state, recipe);
                 state.add_layer(created_by, hit.layer, hit.created);
                 return Ok(());
             }

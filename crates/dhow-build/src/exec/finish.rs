@@ -11,14 +11,14 @@ use dhow_types::{Digest, Timestamp};
 impl Builder<'_> {
     /// Writes the config and stores the image.
     pub(super) fn finish(&self, state: StageState) -> Result<Digest, BuildError> {
-        let StageState { layers, mut config, own_history, stage, .. } = state;
+        let StageState { layers, mut config, own_history, .. } = state;
         config.config.labels.extend(self.options.labels.iter().cloned());
         config.rootfs.diff_ids.clone_from(&layers);
         config.rootfs.kind = "layers".to_owned();
         let base_entries = config.history.len();
         let times: Vec<Option<Timestamp>> = own_history.iter().map(|(_, time)| *time).collect();
         config.history.extend(own_history.into_iter().map(|(entry, _)| entry));
-        let created = self.image_time(&config, stage)?;
+        let created = self.image_time(&config)?;
         for (entry, time) in config.history.iter_mut().skip(base_entries).zip(times) {
             entry.created = Some(time.unwrap_or(created).to_string());
         }
@@ -29,12 +29,12 @@ impl Builder<'_> {
             let text = format!("the image config would have {size} bytes, more than the {MAX_DOCUMENT} that are read");
             return Err(BuildError::Invalid(text));
         }
-        Ok(self.backend.put_image(&bytes, &layers, &self.options.tags)?)
+        Ok(self.backend.put_image(&bytes)?)
     }
 
     /// When the image was made: the same as last time when it is the same image, so that building it again gives the same
     /// id.
-    fn image_time(&self, config: &ImageConfig, stage: usize) -> Result<Timestamp, BuildError> {
+    fn image_time(&self, config: &ImageConfig) -> Result<Timestamp, BuildError> {
         if self.options.source_date_epoch.is_some() {
             return Ok(self.stamp());
         }
@@ -50,7 +50,6 @@ impl Builder<'_> {
         }
         let created = self.stamp();
         let step = CachedStep { layer: None, created };
-        self.used.borrow_mut().push((stage, key, step));
         self.backend.cache_put(&key, &step)?;
         Ok(created)
     }

@@ -37,19 +37,6 @@ pub struct Built {
     pub image: Digest,
     /// Whether every step came from the cache.
     pub all_cached: bool,
-    /// The steps whose results are in use, in no order.
-    pub used: Vec<UsedStep>,
-}
-
-/// A step whose result a build uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UsedStep {
-    /// Its cache key.
-    pub key: Digest,
-    /// What it did.
-    pub step: CachedStep,
-    /// The target stage, or a stage that it is based on, has it.
-    pub in_final: bool,
 }
 
 /// What all steps of a build share.
@@ -65,8 +52,6 @@ struct Builder<'a> {
     finished: RefCell<HashMap<usize, StageState>>,
     total: usize,
     all_cached: Cell<bool>,
-    /// Steps whose results are in use, with their stages' numbers.
-    used: RefCell<Vec<(usize, Digest, CachedStep)>>,
     explainer: Explainer<'a>,
     /// How many more stages may do something at the same time.
     slots: Cell<usize>,
@@ -120,7 +105,6 @@ fn try_build(
         finished: RefCell::default(),
         total: plan.total_steps,
         all_cached: Cell::new(true),
-        used: RefCell::default(),
         explainer: Explainer::new(backend, &options.identity, options),
         slots: Cell::new(PARALLEL),
     };
@@ -140,7 +124,7 @@ fn try_build(
     let image = builder.finish(target.ok_or(BuildError::NoTarget(String::new()))?)?;
     builder.explainer.finish();
     builder.event(&BuildEvent::Done { image });
-    Ok(Built { image, all_cached: builder.all_cached.get(), used: builder.used_steps(&plan.stages) })
+    Ok(Built { image, all_cached: builder.all_cached.get() })
 }
 
 /// `--build-arg SOURCE_DATE_EPOCH=N` is as good as the option.
@@ -208,7 +192,6 @@ impl Builder<'_> {
                 }
             }
             state.step = number;
-            state.stage = planned.number;
             state.place = Place { stage: stage_name(planned), index: number - first, text: instruction.original.clone() };
             let work = async {
                 self.instruction(&mut state, step).await.map_err(at(instruction.span, &instruction.original))?;
@@ -262,8 +245,7 @@ impl Builder<'_> {
     }
 
     /// A step's result came from the cache.
-    fn hit(&self, state: &StageState, recipe: Recipe, step: &CachedStep) {
-        self.used.borrow_mut().push((state.stage, recipe.key(), *step));
+    fn hit(&self, state: &StageState, recipe: Recipe) {
         self.explainer.hit(&state.place, recipe);
     }
 
@@ -278,20 +260,8 @@ impl Builder<'_> {
 
     /// Keeps what a step did for later builds.
     fn store(&self, state: &StageState, key: &Digest, step: &CachedStep) -> Result<(), BuildError> {
-        self.used.borrow_mut().push((state.stage, *key, *step));
         self.backend.describe(key, &state.place.text, state.layers.last());
         Ok(self.backend.cache_put(key, step)?)
-    }
-
-    fn used_steps(&self, stages: &[PlannedStage]) -> Vec<UsedStep> {
-        let mut chain = Vec::new();
-        let mut next = stages.last().map(|s| s.number);
-        while let Some(stage) = next.and_then(|n| stages.iter().find(|s| s.number == n)) {
-            chain.push(stage.number);
-            next = if let Base::Stage(base) = stage.base { Some(base) } else { None };
-        }
-        let used = self.used.take();
-        used.into_iter().map(|(stage, key, step)| UsedStep { key, step, in_final: chain.contains(&stage) }).collect()
     }
 
     /// The result of a step that was done before, if its layer is still there.

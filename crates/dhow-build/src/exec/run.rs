@@ -56,7 +56,7 @@ impl Builder<'_> {
         let _claim = match self.cached_or_claimed(state, &key).await? {
             Found::Nothing(claim) => claim,
             Found::Step(hit) => {
-                self.hit(state, recipe, &hit);
+                self.hit(state, recipe);
                 state.add_layer(created_by, hit.layer, hit.created);
                 return Ok(());
             }

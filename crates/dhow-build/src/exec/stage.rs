@@ -24,8 +24,6 @@ pub(super) struct StageState {
     pub(super) step: usize,
     /// Where it stands.
     pub(super) place: Place,
-    /// Number of the stage that it belongs to.
-    pub(super) stage: usize,
     /// The layer that this step made.
     pub(super) made: Option<Digest>,
     /// Nothing is taken from the cache.
@@ -160,7 +158,6 @@ impl StageState {
             scope: Scope::default(),
             step: 0,
             place: Place::default(),
-            stage: 0,
             made: None,
             no_cache: false,
             cmd_set: false,

@@ -5,7 +5,7 @@ use super::*;
 use crate::backend::{BackendError, BaseImage, Edited, MountSource, RunOutcome, RunStep, Work};
 use crate::context::FileStat;
 use dhow_oci::image::{ExecConfig, ImageConfig};
-use dhow_types::{ErrorKind, Platform, Reference};
+use dhow_types::{ErrorKind, Platform};
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::io::Read;
@@ -266,7 +266,7 @@ impl Backend for Fake {
         self.contents.borrow_mut().insert(*stat, *content);
     }
 
-    fn put_image(&self, config: &[u8], _: &[Digest], _: &[Reference]) -> Result<Digest, BackendError> {
+    fn put_image(&self, config: &[u8]) -> Result<Digest, BackendError> {
         *self.stored.borrow_mut() = Some(ImageConfig::parse(config).unwrap());
         Ok(Digest::of(config))
     }
