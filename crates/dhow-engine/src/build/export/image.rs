@@ -113,7 +113,8 @@ fn part(
         extra: Default::default(),
     };
     let mut descriptor = blobs.document(kind, json(&manifest)?);
-    descriptor.platform = Some(PlatformDoc::from(platform));
+    // What the image says: a Dockerfile may have asked for another platform than the command line.
+    descriptor.platform = Some(PlatformDoc::from(&config.platform()));
     describe(&mut descriptor, look.annotations, Some(platform));
     let Manifest { config, layers, .. } = manifest;
     Ok(Part { config, created, manifest: descriptor, layers })

@@ -65,7 +65,7 @@ pub struct Exported {
 
 impl Exports {
     /// Reads values of `--output` and `--annotation`. Without outputs the image goes into the local store.
-    pub fn parse(outputs: &[String], annotations: &[String], stdout: Option<File>) -> Result<Self, EngineError> {
+    pub fn parse(outputs: &[String], annotations: &[String], stdout: Option<&File>) -> Result<Self, EngineError> {
         let mut specs = Vec::with_capacity(outputs.len());
         for output in outputs {
             specs.push(ExportSpec::parse(output)?);
@@ -77,6 +77,8 @@ impl Exports {
         for annotation in annotations {
             list.extend(Annotation::parse(annotation)?);
         }
+        let stdout = stdout.map(File::try_clone).transpose();
+        let stdout = stdout.map_err(EngineError::state("duplicate", Path::new("standard output")))?;
         Ok(Self { specs, annotations: list, stdout })
     }
 
