@@ -24,8 +24,8 @@ pub struct BuildRequest {
     pub ssh: Vec<SshSpec>,
     /// `--metadata-file`: where to write what came out, as JSON.
     pub metadata_file: Option<PathBuf>,
-    /// `--annotation`.
-    pub annotations: Vec<Annotation>,
+    /// `--annotation`, as typed.
+    pub annotations: Vec<String>,
     /// `--platform`, in order, each once. Several make an index. Empty: the host's.
     pub platforms: Vec<Platform>,
     /// `--verify`: the image id that must come out.
@@ -66,32 +66,6 @@ pub struct SshSpec {
     pub id: String,
     /// An agent's socket, or files with keys; never empty.
     pub paths: Vec<PathBuf>,
-}
-
-/// What an annotation is attached to (OCI image-spec, annotations.md).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AnnotationPlace {
-    /// The manifest of an image.
-    Manifest,
-    /// The index over several platforms.
-    Index,
-    /// The descriptor of a manifest in an index.
-    ManifestDescriptor,
-    /// The descriptor of an index.
-    IndexDescriptor,
-}
-
-/// One `--annotation`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Annotation {
-    /// What it is attached to.
-    pub place: AnnotationPlace,
-    /// Only for this platform's manifest.
-    pub platform: Option<Platform>,
-    /// Its key.
-    pub key: String,
-    /// Its value.
-    pub value: String,
 }
 
 /// Something that builds remember.
