@@ -12,6 +12,8 @@ pub use dhow_build::{Entitlements, NamedContext, RunLimits};
 pub struct BuildRequest {
     /// `--output`, as typed; `--push` is `type=registry`. Empty: the image goes into the store.
     pub outputs: Vec<String>,
+    /// Standard output, for outputs that go there.
+    pub stdout: Option<std::fs::File>,
     /// `--cache-from`, as typed.
     pub cache_from: Vec<String>,
     /// `--cache-to`, as typed.
