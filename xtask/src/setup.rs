@@ -40,6 +40,7 @@ const PACKAGES: &[Package] = &[
     package("nftables", "nft", &[Demo, Test]),
     package("iproute2", "ip", &[Demo, Test, Compare, Bench]),
     package("util-linux", "unshare", &[Demo, Test, Compare, Bench]),
+    package("git", "git", &[Test]),
     package("attr", "setfattr", &[Compare]),
     package("bzip2", "bzip2", &[Compare]),
     package("xz-utils", "xz", &[Compare]),

@@ -88,6 +88,8 @@ const EXCUSED: &[(&str, &str)] = &[
     // To execute the program again from a sealed copy, with the same arguments and environment.
     ("dhow-sys", "env::args_os"),
     ("dhow-sys", "env::vars_os"),
+    // Repositories that builds name are fetched by the host's git.
+    ("dhow-engine", "process::Command"),
 ];
 
 /// Printing, environment variables, arguments and other programs below the front ends.
