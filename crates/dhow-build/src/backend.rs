@@ -3,8 +3,8 @@
 
 use crate::context::FileStat;
 use crate::drive::Pending;
-use crate::remote::RemoteSource;
 use crate::options::RunLimits;
+use crate::remote::RemoteSource;
 use dhow_dockerfile::{CacheSharing, RunNetwork};
 use dhow_oci::image::ImageConfig;
 use dhow_types::{Categorized, Digest, ErrorKind, Platform, Timestamp};
@@ -247,11 +247,7 @@ pub trait Backend {
     ) -> Pending<'a, Result<Edited, BackendError>>;
 
     /// Runs `work` on the merged root of some layers, read only. May be called from within the work of an edit.
-    fn view<'a>(
-        &'a self,
-        layers: &'a [Digest],
-        work: &'a mut Work<'a>,
-    ) -> Pending<'a, Result<Vec<u8>, BackendError>>;
+    fn view<'a>(&'a self, layers: &'a [Digest], work: &'a mut Work<'a>) -> Pending<'a, Result<Vec<u8>, BackendError>>;
 
     /// Makes an empty directory that lasts until the [`Backend::run`] which mounts it is over. Returns its number and the
     /// directory, to be filled before.

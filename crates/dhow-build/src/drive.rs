@@ -66,10 +66,8 @@ fn wait(waits: &Waits, tick: Instant) {
     let left = until.saturating_duration_since(Instant::now());
     // Rounded up: a timer that is not yet over would only be asked again.
     let left = left + Duration::from_micros(50);
-    let timeout = Timespec {
-        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(left.subsec_nanos()),
-    };
+    let timeout =
+        Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(left.subsec_nanos()) };
     let mut files: Vec<PollFd<'_>> = waits.files.iter().map(|f| PollFd::new(&**f, PollFlags::IN)).collect();
     // Whatever this returns, everybody looks for himself.
     let _ = poll(&mut files, Some(&timeout));

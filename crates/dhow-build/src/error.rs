@@ -123,7 +123,9 @@ impl Categorized for BuildError {
             Self::Line { source, .. } => source.hint(),
             Self::Backend(e) => e.hint(),
             Self::Parse(e) => e.hint(),
-            Self::NotEntitled(what) => Some(format!("start the build with --allow {what} if the Dockerfile may use it")),
+            Self::NotEntitled(what) => {
+                Some(format!("start the build with --allow {what} if the Dockerfile may use it"))
+            }
             Self::SourceNotFound { ignored: false, .. } => {
                 Some("paths of COPY and ADD are relative to the build context".to_owned())
             }

@@ -15,7 +15,7 @@
 //! Deliberately absent: printing, environment variables, processes, threads.
 
 mod backend;
-pub mod check;
+mod check;
 pub mod context;
 mod copyspec;
 pub mod drive;
@@ -35,8 +35,8 @@ mod scope;
 pub mod tree;
 
 pub use backend::{
-    Backend, BackendError, BaseImage, CachedStep, Claim, Edited, MountSource, Mounted, REMOTE_FILE, RemoteRequest, RemoteTree,
-    RunFile, RunOutcome, RunStep, Work,
+    Backend, BackendError, BaseImage, CachedStep, Claim, Edited, MountSource, Mounted, REMOTE_FILE, RemoteRequest,
+    RemoteTree, RunFile, RunOutcome, RunStep, Work,
 };
 pub use context::{Context, FileStat};
 pub use drive::Pending;

@@ -26,6 +26,9 @@ pub struct BuildOptions {
     pub platform: Option<Platform>,
     /// `SOURCE_DATE_EPOCH`: Unix seconds that no timestamp of the result exceeds.
     pub source_date_epoch: Option<i64>,
+    /// Files copied from the context bear exactly that time: it stands for a commit, and a checkout's own times differ from
+    /// machine to machine.
+    pub uniform_times: bool,
     /// `--add-host`: (name, address).
     pub extra_hosts: Vec<(String, String)>,
     /// `--build-context`: names that stand for other sources in `FROM`, `COPY --from` and `RUN --mount=from=`.

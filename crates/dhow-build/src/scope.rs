@@ -175,11 +175,6 @@ impl Scope {
     pub(crate) fn declared(&self, env: &[String]) -> Vec<(String, String)> {
         self.args.iter().map(|(n, _)| (n.clone(), self.lookup(env, n).unwrap_or_default())).collect()
     }
-
-    /// Whether a name is declared.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.args.iter().any(|(n, _)| n == name)
-    }
 }
 
 /// Sets `NAME=VALUE` in a config's environment, in place when the name is there.

@@ -106,8 +106,10 @@ impl Command {
 }
 
 impl Flag {
+    /// What has no effect is shown when it has something to say.
     fn is_shown(&self) -> bool {
-        self.alias_of.is_none() && self.support == Support::Done
+        let speaks = matches!(self.support, Support::NoEffect(_)) && !self.help.is_empty();
+        self.alias_of.is_none() && (self.support == Support::Done || speaks)
     }
 
     fn column(&self) -> String {
@@ -159,7 +161,13 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &commands::state::WAIT,
     &commands::prune::CONTAINERS,
     &commands::prune::IMAGES,
-    &commands::prune::BUILDER,
+    &commands::build::PRUNE,
+    &commands::build::PRUNE_X,
+    &commands::build::DU,
+    &commands::build::VERSION,
+    &commands::build::LS,
+    &commands::build::INSPECT,
+    &commands::build::USE,
     &commands::prune::SYSTEM,
     &commands::ns::ENTER,
     &commands::ns::LS,
@@ -180,6 +188,12 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
 /// Docker's commands that dhow does not have yet.
 pub(crate) const NOT_YET: &[&str] = &[
     "bake",
+    "buildx bake",
+    "buildx create",
+    "buildx history",
+    "buildx imagetools",
+    "buildx rm",
+    "buildx stop",
     "checkpoint",
     "compose",
     "config",
@@ -201,6 +215,11 @@ pub(crate) const NOT_YET: &[&str] = &[
     "update",
     "volume",
 ];
+
+/// Flags that stand between the name of a group and its command.
+pub(crate) fn group_flags(group: &str) -> Tables {
+    if group == "buildx" { commands::build::GROUP_FLAGS } else { &[] }
+}
 
 /// The command that these words begin with, and how many words it takes.
 pub(crate) fn find(words: &[String]) -> Option<(&'static Command, usize)> {

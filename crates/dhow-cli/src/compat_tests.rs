@@ -64,8 +64,11 @@ fn state(row: &Row, source: &str) -> State {
         }
         _ if row.flag == "--help" => State::Done,
         kind => {
-            let table =
-                if row.command == "docker" { Some(globals::FLAGS) } else { find(&row.command).map(|c| c.flags) };
+            let table = match row.command.as_str() {
+                "docker" => Some(globals::FLAGS),
+                group if command::is_group(group) => Some(command::group_flags(group)),
+                name => find(name).map(|c| c.flags),
+            };
             let Some(flag) = table.and_then(|t| flag(row, t)) else { return State::Missing };
             let short = flag.short.map(|c| format!("-{c}")).unwrap_or_default();
             assert_eq!(short, row.short, "short form of {} {}", row.command, row.flag);

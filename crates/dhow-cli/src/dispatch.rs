@@ -1,6 +1,7 @@
 //! From the first word to the command.
 
 use crate::command::{self, COMMANDS, Command, GROUPS, NOT_YET};
+use crate::commands::build::check_group_flags;
 use crate::error::{self, CliError, say};
 use crate::flags;
 use crate::globals::{FLAGS, Globals};
@@ -30,7 +31,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
             return 125;
         }
     };
-    let (globals, rest) = parsed;
+    let (globals, mut rest) = parsed;
     if globals.on("version") {
         return print(&format!("dhow version {VERSION}, build {}\n", build()));
     }
@@ -42,13 +43,23 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
     if asks_help {
         return help_on(&rest);
     }
+    let first = first.clone();
+    if first == "buildx" {
+        match check_group_flags(rest.split_off(1)) {
+            Ok(mut words) => rest.append(&mut words),
+            Err(error) => {
+                error::complain(&error);
+                return 1;
+            }
+        }
+    }
     match command::find(&rest) {
         Some((command, taken)) => {
             let result = run(command, &globals, rest.into_iter().skip(taken).collect());
             result.unwrap_or_else(|e| error::finish(command, e))
         }
-        None if command::is_group(first) => group(first, rest.get(1).map(String::as_str)),
-        None => unknown(first),
+        None if command::is_group(&first) => group(&first, rest.get(1).map(String::as_str)),
+        None => unknown(&first),
     }
 }
 
@@ -107,6 +118,7 @@ fn unknown(word: &str) -> i32 {
 fn group(name: &str, member: Option<&str>) -> i32 {
     match member.filter(|m| !matches!(*m, "--help" | "-h" | "help")) {
         None => print(&group_help(name)),
+        Some(member) if NOT_YET.contains(&format!("{name} {member}").as_str()) => unknown(&format!("{name} {member}")),
         Some(member) => {
             let members = command::members(name);
             let hint = suggestion(member, members.iter().map(|(n, _)| *n));

@@ -112,12 +112,12 @@ fn terminal(fd: std::os::fd::BorrowedFd<'_>) -> (bool, Option<(u16, u16)>) {
 }
 
 /// Whether a status is one with a bar.
-fn moves(status: &str) -> bool {
+pub(crate) fn moves(status: &str) -> bool {
     matches!(status, "Downloading" | "Extracting" | "Pushing")
 }
 
 /// `[==>      ]  1.2MB/3.4MB`
-fn bar(current: u64, total: u64) -> String {
+pub(crate) fn bar(current: u64, total: u64) -> String {
     const WIDTH: u64 = 50;
     if total == 0 {
         return if current == 0 { String::new() } else { human_size(current, 4) };

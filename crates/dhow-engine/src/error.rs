@@ -115,6 +115,19 @@ pub enum EngineError {
     /// The builder.
     #[error(transparent)]
     Build(#[from] dhow_build::BuildError),
+    /// `--verify` found another image.
+    #[error("the build gave {built} instead of {wanted}: {how}")]
+    Differs {
+        /// Id of the image that was built.
+        built: dhow_types::Digest,
+        /// What was expected.
+        wanted: dhow_types::Digest,
+        /// Where they part.
+        how: String,
+    },
+    /// Something that a build fetches.
+    #[error(transparent)]
+    Remote(#[from] crate::build::RemoteError),
     /// An image is not offered for the platform that is wanted.
     #[error("no matching manifest for {wanted} in the manifest list entries: the image is offered for {offered}")]
     NoMatchingPlatform {
@@ -169,6 +182,8 @@ impl Categorized for EngineError {
             Self::Monitor(e) => e.kind(),
             Self::Document(_) => ErrorKind::Corrupt,
             Self::Build(e) => e.kind(),
+            Self::Remote(e) => e.kind(),
+            Self::Differs { .. } => ErrorKind::Conflict,
             Self::NoMatchingPlatform { .. } | Self::NotTagged(_) => ErrorKind::NotFound,
         }
     }
@@ -187,6 +202,7 @@ impl Categorized for EngineError {
             Self::Network(e) => e.hint(),
             Self::Launch(e) => e.hint(),
             Self::Build(e) => e.hint(),
+            Self::Remote(e) => e.hint(),
             Self::NotTagged(_) => Some("give the image that name with: dhow tag IMAGE NAME".to_owned()),
             _ => None,
         }

@@ -18,7 +18,12 @@ mod namespaces;
 mod paths;
 pub mod view;
 
-pub use build::{BuildContext, BuildEvent, BuildOptions, BuildOutput, BuildSpec, DockerfileSource};
+pub use build::{
+    Annotation, AnnotationTarget, BuildContext, BuildEvent, BuildOptions, BuildOutput, BuildRequest, BuildSpec,
+    CacheEntry, CacheFrom, CacheKind, CachePrune, CacheTo, DockerfileSource, Entitlements, ExportSpec, Exported,
+    Exports, Imports, MAX_SECRET, NamedContext, RemoteError, RemoteStep, RunLimits, SecretReader, SecretSource,
+    SecretSpec, SshSpec, UsedStep, git_commit_time,
+};
 pub use container::{
     AttachRequest, CommitSpec, Container, Created, ExecSpec, Executed, Record, RemoveOptions, State, Status,
     monitor_main, record,

@@ -37,10 +37,10 @@ enum Directory<'a> {
 }
 
 impl Builder<'_> {
-    pub(super) async fn add(&self, state: &mut StageState, add: &Add, line: u32) -> Result<(), BuildError> {
-        let mut job = self.job(state, "ADD", &add.files, line)?;
+    pub(super) async fn add(&self, state: &mut StageState, add: &Add) -> Result<(), BuildError> {
+        let mut job = self.job(state, "ADD", &add.files)?;
         job.unpack = add.unpack.unwrap_or(true);
-        let checksum = add.checksum.as_ref().map(|c| self.expand(state, c, line)).transpose()?;
+        let checksum = add.checksum.as_ref().map(|c| self.expand(state, c)).transpose()?;
         let checksum = checksum.filter(|c| !c.is_empty());
         let mut remotes = Vec::with_capacity(job.words.len());
         for word in &job.words {
@@ -55,7 +55,7 @@ impl Builder<'_> {
         }
         let has_git = remotes.iter().any(|r| matches!(r, Some(RemoteSource::Git(_))));
         if add.keep_git_dir == Some(true) && !has_git {
-            self.warn(line, "ADD --keep-git-dir has no effect: no source is a git repository");
+            self.warn(0, "ADD --keep-git-dir has no effect: no source is a git repository");
         }
         if remotes.iter().all(Option::is_none) {
             return self.copy_context(state, &job, None).await;
@@ -159,7 +159,7 @@ impl AsFd for Directory<'_> {
 /// Runs in the helper: puts everything in place, word by word. Says whether a file changed since it was scanned.
 fn add_all(backend: &dyn Backend, root: Root<'_>, job: &Job, ready: &[Ready<'_>]) -> Result<bool, TreeError> {
     let owner = job.owner.as_ref().map(|o| lookup(root, o)).transpose()?;
-    let settings = CopySettings { owner, mode: job.mode.clone() };
+    let settings = CopySettings { owner, mode: job.mode.clone(), time: job.time };
     let files = ready.iter().flat_map(|r| &r.found).filter(|f| !f.is_directory()).count() + job.inline.len();
     let mut changed = false;
     let mut inline = &job.inline[..];

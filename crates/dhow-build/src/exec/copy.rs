@@ -9,10 +9,10 @@ use crate::context::{Found, SourceTree};
 use crate::copyspec;
 use crate::drive;
 use crate::error::BuildError;
+use crate::explain::Listed;
 use crate::history::MARK;
 use crate::key::KeyBuilder;
 use crate::mode::{self, ModeChange};
-use crate::explain::Listed;
 use crate::plan::CopyFrom;
 use crate::recipe::Recipe;
 use crate::tree::{Copier, CopySettings, Owner, Root, TreeError, lookup};
@@ -38,6 +38,8 @@ pub(super) struct Job {
     link: bool,
     /// Sources keep their directories.
     parents: bool,
+    /// The time that everything gets: files of the context, when it stands for a commit.
+    pub(super) time: Option<i64>,
     /// `created_by` of the history entry.
     created_by: String,
 }
@@ -55,9 +57,10 @@ impl Builder<'_> {
         state: &mut StageState,
         copy: &Copy,
         from: Option<&CopyFrom>,
-        line: u32,
     ) -> Result<(), BuildError> {
-        let mut job = self.job(state, "COPY", &copy.files, line)?;
+        let mut job = self.job(state, "COPY", &copy.files)?;
+        // What other stages made has times of its own.
+        job.time = job.time.filter(|_| from.is_none());
         if copy.parents {
             job.parents = true;
             job.created_by = job.created_by.replacen("COPY", "COPY --parents", 1);
@@ -76,20 +79,14 @@ impl Builder<'_> {
         }
     }
 
-    pub(super) fn job(
-        &self,
-        state: &StageState,
-        name: &'static str,
-        files: &FileSources,
-        line: u32,
-    ) -> Result<Job, BuildError> {
+    pub(super) fn job(&self, state: &StageState, name: &'static str, files: &FileSources) -> Result<Job, BuildError> {
         let mut exclude = Vec::new();
         for pattern in &files.exclude {
-            exclude.push(self.expand(state, pattern, line)?);
+            exclude.push(self.expand(state, pattern)?);
         }
         let mut words = Vec::new();
         for word in &files.paths {
-            let word = self.expand(state, word, line)?;
+            let word = self.expand(state, word)?;
             no_nul(&word)?;
             words.push(word);
         }
@@ -102,9 +99,9 @@ impl Builder<'_> {
                 return Err(BuildError::Invalid(format!("invalid heredoc file name {:?}", file.name)));
             }
         }
-        let written = self.expand(state, &files.destination, line)?;
+        let written = self.expand(state, &files.destination)?;
         no_nul(&written)?;
-        let expanded = |text: &Option<String>| text.as_ref().map(|t| self.expand(state, t, line)).transpose();
+        let expanded = |text: &Option<String>| text.as_ref().map(|t| self.expand(state, t)).transpose();
         let (chown, chmod) = (expanded(&files.chown)?, expanded(&files.chmod)?);
         let (chown, chmod) = (chown.filter(|t| !t.is_empty()), chmod.filter(|t| !t.is_empty()));
         let owner = chown.as_deref().map(Owner::parse).transpose().map_err(invalid)?;
@@ -122,6 +119,7 @@ impl Builder<'_> {
                 .map_err(|e| BuildError::Invalid(format!("{name} --exclude: {e}")))?,
             // With a mode to set, the layer is made in place (as BuildKit does it).
             link: files.link && chmod.is_none(),
+            time: self.options.source_date_epoch.filter(|_| self.options.uniform_times),
             created_by,
         })
     }
@@ -134,6 +132,7 @@ impl Builder<'_> {
         recipe.option("owner", job.owner.as_ref().map(|o| format!("{o:?}")));
         recipe.option("mode", job.mode.as_ref().map(|m| format!("{m:?}")));
         recipe.part("options", format!("unpack={} parents={}", job.unpack, job.parents));
+        recipe.option("time", job.time.map(|t| t.to_string()));
         for file in &job.inline {
             recipe.content(&format!("here-document {}", file.name), file.content.as_bytes());
         }
@@ -288,8 +287,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    pub(super) async fn workdir(&self, state: &mut StageState, path: &str, line: u32) -> Result<(), BuildError> {
-        let path = self.expand(state, path, line)?;
+    pub(super) async fn workdir(&self, state: &mut StageState, path: &str) -> Result<(), BuildError> {
+        let path = self.expand(state, path)?;
         no_nul(&path)?;
         let full = copyspec::absolute(state.workdir(), &path);
         state.config.config.working_dir.clone_from(&full);
@@ -399,7 +398,7 @@ fn copy_all(
     found: &[Found],
 ) -> Result<bool, TreeError> {
     let owner = job.owner.as_ref().map(|o| lookup(root, o)).transpose()?;
-    let settings = CopySettings { owner, mode: job.mode.clone() };
+    let settings = CopySettings { owner, mode: job.mode.clone(), time: job.time };
     let mut copier = Copier::new(root, source, settings);
     let files = found.iter().filter(|f| !f.is_directory()).count() + job.inline.len();
     if files > 1 && !copier.is_directory(&job.destination) {

@@ -1,6 +1,6 @@
 //! Instructions that change the config only.
 
-use super::stage::{StageState, unset_warnings};
+use super::stage::StageState;
 use crate::error::BuildError;
 use crate::scope::{Globals, set_env};
 use crate::{history, ports};
@@ -18,9 +18,9 @@ pub(super) struct Metadata<'a> {
 impl Metadata<'_> {
     pub(super) fn apply(&mut self, state: &mut StageState, command: &Command, line: u32) -> Result<(), BuildError> {
         match command {
-            Command::Env(pairs) => self.env(state, pairs, line),
-            Command::Label(pairs) => self.label(state, pairs, line),
-            Command::Arg(args) => self.arg(state, args, line),
+            Command::Env(pairs) => self.env(state, pairs),
+            Command::Label(pairs) => self.label(state, pairs),
+            Command::Arg(args) => self.arg(state, args),
             Command::Cmd(command) => {
                 let argv = with_shell(state, command);
                 state.note(format!("CMD {}", history::quoted_list(&argv)));
@@ -39,11 +39,11 @@ impl Metadata<'_> {
                 }
                 Ok(())
             }
-            Command::Expose(words) => self.expose(state, words, line),
-            Command::Volume(paths) => self.volume(state, paths, line),
+            Command::Expose(words) => self.expose(state, words),
+            Command::Volume(paths) => self.volume(state, paths),
             Command::User(user) => self.user(state, user, line),
             Command::StopSignal(signal) => {
-                let signal = self.expand(state, signal, line)?;
+                let signal = self.expand(state, signal)?;
                 signal.parse::<Signal>().map_err(|e| BuildError::Invalid(e.to_string()))?;
                 state.note(format!("STOPSIGNAL {signal}"));
                 state.config.config.stop_signal = signal;
@@ -74,14 +74,13 @@ impl Metadata<'_> {
     }
 
     /// Expands a word and notes variables that are not set.
-    fn expand(&mut self, state: &StageState, text: &str, line: u32) -> Result<String, BuildError> {
+    fn expand(&mut self, state: &StageState, text: &str) -> Result<String, BuildError> {
         let expansion = state.scope.expand(self.globals, state.env(), text)?;
-        self.warnings.extend(unset_warnings(state, &expansion.unset, text, line));
         Ok(expansion.text)
     }
 
-    fn env(&mut self, state: &mut StageState, pairs: &[KeyValue], line: u32) -> Result<(), BuildError> {
-        let pairs = self.pairs(state, pairs, line)?;
+    fn env(&mut self, state: &mut StageState, pairs: &[KeyValue]) -> Result<(), BuildError> {
+        let pairs = self.pairs(state, pairs)?;
         for (key, value) in &pairs {
             if key.is_empty() {
                 return Err(BuildError::Invalid("ENV names can not be blank".to_owned()));
@@ -93,34 +92,29 @@ impl Metadata<'_> {
         Ok(())
     }
 
-    fn label(&mut self, state: &mut StageState, pairs: &[KeyValue], line: u32) -> Result<(), BuildError> {
-        let pairs = self.pairs(state, pairs, line)?;
+    fn label(&mut self, state: &mut StageState, pairs: &[KeyValue]) -> Result<(), BuildError> {
+        let pairs = self.pairs(state, pairs)?;
         state.note(format!("LABEL {}", joined(&pairs)));
         state.config.config.labels.extend(pairs);
         Ok(())
     }
 
     /// Expands keys and values against the variables before the instruction: `ENV a=1 b=$a` uses the old `a`.
-    fn pairs(
-        &mut self,
-        state: &StageState,
-        pairs: &[KeyValue],
-        line: u32,
-    ) -> Result<Vec<(String, String)>, BuildError> {
+    fn pairs(&mut self, state: &StageState, pairs: &[KeyValue]) -> Result<Vec<(String, String)>, BuildError> {
         let mut expanded = Vec::with_capacity(pairs.len());
         for pair in pairs {
-            let key = self.expand(state, &pair.key, line)?;
-            let value = self.expand(state, &pair.value, line)?;
+            let key = self.expand(state, &pair.key)?;
+            let value = self.expand(state, &pair.value)?;
             no_nul(&key)?;
             expanded.push((key, value));
         }
         Ok(expanded)
     }
 
-    fn arg(&mut self, state: &mut StageState, args: &[ArgDecl], line: u32) -> Result<(), BuildError> {
+    fn arg(&mut self, state: &mut StageState, args: &[ArgDecl]) -> Result<(), BuildError> {
         let mut shown = Vec::new();
         for arg in args {
-            let name = self.expand(state, &arg.name, line)?;
+            let name = self.expand(state, &arg.name)?;
             let arg = ArgDecl { name, default: arg.default.clone() };
             let env = state.config.config.env.clone();
             let value = state.scope.declare(self.globals, &env, &arg)?;
@@ -136,13 +130,12 @@ impl Metadata<'_> {
         Ok(())
     }
 
-    fn expose(&mut self, state: &mut StageState, words: &[String], line: u32) -> Result<(), BuildError> {
+    fn expose(&mut self, state: &mut StageState, words: &[String]) -> Result<(), BuildError> {
         let mut sorted = words.to_vec();
         sorted.sort();
         let mut list = Vec::new();
         for word in &sorted {
             let expansion = state.scope.expand(self.globals, state.env(), word)?;
-            self.warnings.extend(unset_warnings(state, &expansion.unset, word, line));
             for port in &expansion.words {
                 list.extend(ports::expand(port)?);
             }
@@ -152,10 +145,10 @@ impl Metadata<'_> {
         Ok(())
     }
 
-    fn volume(&mut self, state: &mut StageState, paths: &[String], line: u32) -> Result<(), BuildError> {
+    fn volume(&mut self, state: &mut StageState, paths: &[String]) -> Result<(), BuildError> {
         let mut list = Vec::new();
         for path in paths {
-            let path = self.expand(state, path, line)?;
+            let path = self.expand(state, path)?;
             if path.is_empty() {
                 return Err(BuildError::Invalid("VOLUME specified can not be an empty string".to_owned()));
             }
@@ -168,7 +161,7 @@ impl Metadata<'_> {
     }
 
     fn user(&mut self, state: &mut StageState, user: &str, line: u32) -> Result<(), BuildError> {
-        let user = self.expand(state, user, line)?;
+        let user = self.expand(state, user)?;
         no_nul(&user)?;
         if user.matches(':').count() > 1 || user.contains('\n') {
             return Err(BuildError::Invalid(format!("invalid USER {user:?}: expected user[:group], names or numbers")));

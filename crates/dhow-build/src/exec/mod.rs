@@ -12,6 +12,7 @@ mod stage;
 pub use change::apply_change;
 
 use crate::backend::{Backend, CachedStep, Claim};
+use crate::check;
 use crate::context::Context;
 use crate::drive::{self, Pending};
 use crate::error::BuildError;
@@ -87,14 +88,11 @@ fn try_build(
     output: &mut dyn BuildOutput,
 ) -> Result<Built, BuildError> {
     let file = Dockerfile::parse(source)?;
-    for warning in &file.warnings {
-        let text = format!("{}: {} (line {})", warning.rule, warning.message, warning.line);
-        output.event(&BuildEvent::Warning { line: warning.line, text: &text });
-    }
     let options = &with_epoch(options)?;
     let globals = Globals::new(file.directives.escape, &file.global_args, options)?;
     warn_unused(&file, &globals, output);
     let (plan, named) = plan::plan(&file, options, &globals, backend)?;
+    check::report(&file, options, &plan, context.map(Context::ignore), output)?;
     let builder = Builder {
         backend,
         context,
@@ -192,7 +190,8 @@ impl Builder<'_> {
                 }
             }
             state.step = number;
-            state.place = Place { stage: stage_name(planned), index: number - first, text: instruction.original.clone() };
+            state.place =
+                Place { stage: stage_name(planned), index: number - first, text: instruction.original.clone() };
             let work = async {
                 self.instruction(&mut state, step).await.map_err(at(instruction.span, &instruction.original))?;
                 Ok(state)
@@ -299,7 +298,10 @@ impl Builder<'_> {
         let claim = match poll_fn(|context| Poll::Ready(claim.as_mut().poll(context))).await {
             Poll::Ready(claim) => claim?,
             Poll::Pending => {
-                self.event(&BuildEvent::Note { step: state.step, text: "waiting for another build that does the same" });
+                self.event(&BuildEvent::Note {
+                    step: state.step,
+                    text: "waiting for another build that does the same",
+                });
                 claim.await?
             }
         };

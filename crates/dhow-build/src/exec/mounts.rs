@@ -76,7 +76,7 @@ impl Builder<'_> {
     ) -> Result<Vec<Wanted<'r>>, BuildError> {
         let mut list = Vec::with_capacity(run.mounts.len());
         for (mount, from) in run.mounts.iter().zip(&planned.mounts) {
-            list.push(self.wanted(state, mount, from.as_ref(), planned.instruction.span.start).await?);
+            list.push(self.wanted(state, mount, from.as_ref()).await?);
         }
         Ok(list)
     }
@@ -86,11 +86,10 @@ impl Builder<'_> {
         state: &StageState,
         mount: &'r RunMount,
         from: Option<&CopyFrom>,
-        line: u32,
     ) -> Result<Wanted<'r>, BuildError> {
         let text = |value: &Option<String>| -> Result<Option<String>, BuildError> {
             let Some(value) = value else { return Ok(None) };
-            let value = self.expand(state, value, line)?;
+            let value = self.expand(state, value)?;
             no_nul(&value)?;
             Ok(Some(value).filter(|v| !v.is_empty()))
         };

@@ -1,9 +1,9 @@
 //! `RUN`.
 
-use super::{Builder, Found};
 use super::metadata::{no_nul, with_shell};
 use super::mounts::Wanted;
 use super::stage::StageState;
+use super::{Builder, Found};
 use crate::backend::{CachedStep, RunFile, RunStep};
 use crate::error::BuildError;
 use crate::history;
@@ -20,12 +20,7 @@ const HOSTNAME: &str = "buildkitsandbox";
 const SCRIPTS: &str = "/dev/pipes";
 
 impl Builder<'_> {
-    pub(super) async fn run(
-        &self,
-        state: &mut StageState,
-        run: &Run,
-        planned: &PlannedStep,
-    ) -> Result<(), BuildError> {
+    pub(super) async fn run(&self, state: &mut StageState, run: &Run, planned: &PlannedStep) -> Result<(), BuildError> {
         let insecure = self.is_insecure(run)?;
         let host_allowed = self.options.entitlements.host_network || self.options.network == "host";
         if run.network == RunNetwork::Host && !host_allowed {
@@ -64,8 +59,11 @@ impl Builder<'_> {
         self.miss(state, recipe, None);
         // Proxies reach the command but are no part of what it is.
         for (name, value) in self.globals.proxies() {
-            if !step.env.iter().any(|e| e.split_once('=').is_some_and(|(n, _)| n == name)) {
-                set_env(&mut step.env, name, value);
+            // In both spellings: some programs read one, some the other.
+            for name in [name.to_lowercase(), name.to_uppercase()] {
+                if !step.env.iter().any(|e| e.split_once('=').is_some_and(|(n, _)| n == name)) {
+                    set_env(&mut step.env, &name, value);
+                }
             }
         }
         self.provide(mounts, &mut step).await?;
@@ -91,7 +89,9 @@ impl Builder<'_> {
             None | Some("sandbox") => Ok(false),
             Some("insecure") if self.options.entitlements.insecure => Ok(true),
             Some("insecure") => Err(BuildError::NotEntitled("security.insecure")),
-            Some(other) => Err(BuildError::Invalid(format!("unknown RUN --security={other}; expected sandbox or insecure"))),
+            Some(other) => {
+                Err(BuildError::Invalid(format!("unknown RUN --security={other}; expected sandbox or insecure")))
+            }
         }
     }
 

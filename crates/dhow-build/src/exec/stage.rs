@@ -113,9 +113,9 @@ impl Builder<'_> {
         let line = step.instruction.span.start;
         match &step.instruction.command {
             Command::Run(run) => self.run(state, run, step).await,
-            Command::Copy(copy) => self.copy(state, copy, step.from.as_ref(), line).await,
-            Command::Add(add) => self.add(state, add, line).await,
-            Command::Workdir(path) => self.workdir(state, path, line).await,
+            Command::Copy(copy) => self.copy(state, copy, step.from.as_ref()).await,
+            Command::Add(add) => self.add(state, add).await,
+            Command::Workdir(path) => self.workdir(state, path).await,
             Command::From(_) => Err(BuildError::Invalid("FROM cannot stand inside a stage".to_owned())),
             other => {
                 let mut metadata = Metadata { globals: &self.globals, warnings: Vec::new() };
@@ -128,25 +128,10 @@ impl Builder<'_> {
         }
     }
 
-    /// Expands a word and reports variables that are not set.
-    pub(super) fn expand(&self, state: &StageState, text: &str, line: u32) -> Result<String, BuildError> {
-        let expansion = state.scope.expand(&self.globals, state.env(), text)?;
-        for (line, text) in unset_warnings(state, &expansion.unset, text, line) {
-            self.warn(line, &text);
-        }
-        Ok(expansion.text)
+    /// Expands a word.
+    pub(super) fn expand(&self, state: &StageState, text: &str) -> Result<String, BuildError> {
+        Ok(state.scope.expand(&self.globals, state.env(), text)?.text)
     }
-}
-
-/// Remarks about variables that are used but not set, unless the word itself says that they may be missing.
-pub(super) fn unset_warnings(state: &StageState, unset: &[String], text: &str, line: u32) -> Vec<(u32, String)> {
-    let excused = |name: &String| {
-        name.is_empty()
-            || state.scope.has(name)
-            || [":", "-", "+"].iter().any(|m| text.contains(&format!("${{{name}{m}")))
-    };
-    let remark = |name: &String| (line, format!("UndefinedVar: Usage of undefined variable '${name}' (line {line})"));
-    unset.iter().filter(|n| !excused(n)).map(remark).collect()
 }
 
 impl StageState {

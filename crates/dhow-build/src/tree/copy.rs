@@ -21,6 +21,8 @@ pub(crate) struct CopySettings {
     pub(crate) owner: Option<(u32, u32)>,
     /// `--chmod`
     pub(crate) mode: Option<ModeChange>,
+    /// The time, in Unix seconds, that everything gets instead of its own.
+    pub(crate) time: Option<i64>,
 }
 
 /// Copies one instruction's sources.
@@ -45,6 +47,10 @@ struct PendingDirectory {
 impl<'a> Copier<'a> {
     pub(crate) fn new(root: Root<'a>, source: BorrowedFd<'a>, settings: CopySettings) -> Self {
         Self { root, source, settings, changed: false, links: HashMap::new() }
+    }
+
+    fn time(&self, entry: &Entry) -> (i64, u32) {
+        self.settings.time.map_or(entry.stat.mtime, |seconds| (seconds, 0))
     }
 
     fn parents_owner(&self) -> (u32, u32) {
@@ -120,7 +126,7 @@ impl<'a> Copier<'a> {
                 self.attributes(fd.as_fd(), &found.path, entry, &target)?;
                 let owner = self.settings.owner.unwrap_or(entry.owner);
                 set_owner(fd.as_fd(), owner).map_err(|e| io_error("change the owner of", &target, e))?;
-                let finish = Some((self.mode(entry), entry.stat.mtime));
+                let finish = Some((self.mode(entry), self.time(entry)));
                 open.push(PendingDirectory { path: entry.path.clone(), fd, finish });
             } else {
                 self.place_entry(top.fd.as_fd(), name, &target, &found.path, entry)?;
@@ -170,7 +176,7 @@ impl<'a> Copier<'a> {
             let mode = Mode::from_raw_mode(self.mode(entry));
             rustix::fs::chmodat(directory, name, mode, AtFlags::empty()).map_err(fail("set the mode of"))?;
         }
-        set_time(directory, name, entry.stat.mtime).map_err(fail("set the time of"))
+        set_time(directory, name, self.time(entry)).map_err(fail("set the time of"))
     }
 
     fn file(
@@ -203,7 +209,7 @@ impl<'a> Copier<'a> {
         set_owner(out.as_fd(), owner).map_err(fail("change the owner of"))?;
         fchmod(&out, Mode::from_raw_mode(self.mode(entry))).map_err(fail("set the mode of"))?;
         copy_attributes(input.as_fd(), out.as_fd()).map_err(fail("set extended attributes of"))?;
-        set_time(directory, name, entry.stat.mtime).map_err(fail("set the time of"))?;
+        set_time(directory, name, self.time(entry)).map_err(fail("set the time of"))?;
         if entry.links > 1 {
             self.links.insert(identity, target.to_vec());
         }

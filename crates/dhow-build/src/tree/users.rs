@@ -19,6 +19,8 @@ impl Owner {
     /// Splits the text.
     pub(crate) fn parse(text: &str) -> Result<Self, TreeError> {
         let (user, group) = match text.split_once(':') {
+            // As BuildKit has it: no user is root.
+            Some(("", group)) => ("0", Some(group)),
             Some((user, group)) => (user, Some(group)),
             None => (text, None),
         };

@@ -1,6 +1,6 @@
-//! `container prune`, `image prune`, `builder prune`, `system prune`.
+//! `container prune`, `image prune`, `system prune`. The builder's are beside `build`.
 
-use super::{confirm, images, now, ps, rmi};
+use super::{build, confirm, images, now, ps, rmi};
 use crate::command::Command;
 use crate::error::{CliError, complain};
 use crate::flags::{Flag, Matches};
@@ -40,26 +40,6 @@ pub(crate) static IMAGES: Command = Command {
     })
 };
 
-pub(crate) static BUILDER: Command = Command {
-    usage: "[OPTIONS]",
-    about: "Remove what builds remember",
-    example: "dhow builder prune -f",
-    flags: &[&[
-        FORCE,
-        Flag::switch("all", 'a', "").no_effect("everything is removed anyway"),
-        Flag::list("filter", '\0', "").missing(),
-        Flag::value("keep-storage", '\0', "bytes", "").missing(),
-        Flag::value("max-used-space", '\0', "bytes", "").missing(),
-        Flag::value("min-free-space", '\0', "bytes", "").missing(),
-        Flag::value("reserved-space", '\0', "bytes", "").missing(),
-        Flag::value("timeout", '\0', "duration", "").no_effect("there is nobody to wait for"),
-        Flag::switch("verbose", '\0', "").missing(),
-    ]],
-    ..Command::new("builder prune", &["buildx prune"], |globals, m| {
-        prune(globals, m, "the build cache", &|engine, _, _| Ok(engine.prune_build_cache()?))
-    })
-};
-
 pub(crate) static SYSTEM: Command = Command {
     usage: "[OPTIONS]",
     about: "Remove stopped containers, unused images and the build cache",
@@ -74,7 +54,10 @@ pub(crate) static SYSTEM: Command = Command {
             p.containers(engine, m)?;
             p.images(engine, m)?;
             // Docker keeps the cache of what a filter does not match; nothing of it has labels here.
-            if m.list("filter").next().is_none() { Ok(engine.prune_build_cache()?) } else { Ok(()) }
+            if m.list("filter").next().is_none() {
+                p.freed += build::prune_all(engine)?;
+            }
+            Ok(())
         })
     })
 };

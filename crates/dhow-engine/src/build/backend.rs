@@ -1,12 +1,17 @@
 //! The builder's [`Backend`] over store and runtime.
 
 use super::cache::{ContentMemory, StepCache};
+use super::claims::Claims;
 use super::layers::{Staged, Workspace};
+use super::records::Records;
+use super::request::BuildRequest;
 use super::run;
-use crate::image::{Progress, ProgressEvent};
+use super::transport::Session;
+use crate::image::Progress;
 use crate::{Engine, EngineError};
 use dhow_build::{
-    Backend, BackendError, BaseImage, CachedStep, Edited, FileStat, MountSource, Pending, RunOutcome, RunStep, Work, drive,
+    Backend, BackendError, BaseImage, CachedStep, Claim, Edited, FileStat, MountSource, Pending, RemoteRequest, RemoteTree,
+    RunOutcome, RunStep, Work, drive,
 };
 use dhow_runtime::{Helper, Rootfs};
 use dhow_store::ScratchDir;
@@ -24,17 +29,20 @@ pub(super) struct EngineBackend<'a> {
     pub(super) engine: &'a Engine,
     pub(super) staged: Staged,
     pub(super) steps: StepCache,
+    pub(super) claims: Claims,
+    /// A failure to publish that nobody has been told of yet.
+    pub(super) unpublished: RefCell<Option<EngineError>>,
+    pub(super) records: Records,
     pub(super) contents: Option<ContentMemory>,
-    pub(super) progress: Option<&'a dyn Progress>,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) request: &'a BuildRequest,
+    /// Caches of elsewhere.
+    pub(super) transport: Session<'a>,
+    /// The image is listed when it is done.
+    pub(super) keeps_image: bool,
     /// Directories for the mounts of commands, by number.
     pub(super) scratches: RefCell<HashMap<usize, ScratchDir>>,
     pub(super) scratch_count: Cell<usize>,
-}
-
-struct Silent;
-
-impl Progress for Silent {
-    fn event(&self, _event: &ProgressEvent) {}
 }
 
 fn wrap(error: impl Into<EngineError>) -> BackendError {
@@ -42,6 +50,18 @@ fn wrap(error: impl Into<EngineError>) -> BackendError {
 }
 
 impl EngineBackend<'_> {
+    /// Publishes what this build has, if another one waits for a part of it.
+    fn serve(&self) {
+        if !self.claims.is_wanted() {
+            return;
+        }
+        let published = self.staged.publish(self.engine).and_then(|()| self.steps.flush(self.engine));
+        if let Err(e) = published {
+            self.unpublished.borrow_mut().get_or_insert(e);
+        }
+        self.claims.release_done();
+    }
+
     /// Runs work on a workspace's merged root.
     async fn with_root(&self, workspace: &Workspace, work: &mut Work<'_>) -> Result<Vec<u8>, BackendError> {
         let (upper, work_dir) = (workspace.scratch.upper(), workspace.scratch.work());
@@ -74,8 +94,7 @@ impl EngineBackend<'_> {
         let parsed: Reference = reference
             .parse()
             .map_err(|e: dhow_types::ReferenceError| BackendError::text(ErrorKind::Invalid, e.to_string()))?;
-        let progress = self.progress.unwrap_or(&Silent);
-        Ok(self.engine.pull(&parsed.with_default_tag(), platform, progress).map_err(wrap)?.image)
+        Ok(self.engine.pull(&parsed.with_default_tag(), platform, self.progress).map_err(wrap)?.image)
     }
 }
 
@@ -112,16 +131,37 @@ impl Backend for EngineBackend<'_> {
     }
 
     fn cache_get(&self, key: &Digest) -> Result<Option<CachedStep>, BackendError> {
-        Ok(self.steps.get(key))
+        let local = self.steps.get(key);
+        let found = self.transport.get(key, local);
+        if let (None, Some(step)) = (local, &found) {
+            // From elsewhere: this machine remembers it, too.
+            self.steps.put(key, step);
+        }
+        Ok(found)
     }
 
     fn cache_put(&self, key: &Digest, step: &CachedStep) -> Result<(), BackendError> {
         self.steps.put(key, step);
-        Ok(())
+        self.transport.used(key, step);
+        self.claims.done(key);
+        self.serve();
+        self.unpublished.take().map_or(Ok(()), |e| Err(wrap(e)))
+    }
+
+    fn describe(&self, key: &Digest, text: &str, below: Option<&Digest>) {
+        self.steps.describe(key, text, below);
+    }
+
+    fn claim(&self, key: Digest) -> Pending<'_, Result<Box<dyn Claim + '_>, BackendError>> {
+        Box::pin(async move { Ok(self.claims.claim(key).await) })
+    }
+
+    fn tick(&self) {
+        self.serve();
     }
 
     fn has_layer(&self, layer: &Digest) -> Result<bool, BackendError> {
-        self.staged.has(self.engine, layer).map_err(wrap)
+        Ok(self.staged.has(self.engine, layer).map_err(wrap)? || self.transport.fetch(layer))
     }
 
     fn edit<'a>(
@@ -138,11 +178,7 @@ impl Backend for EngineBackend<'_> {
         })
     }
 
-    fn view<'a>(
-        &'a self,
-        layers: &'a [Digest],
-        work: &'a mut Work<'a>,
-    ) -> Pending<'a, Result<Vec<u8>, BackendError>> {
+    fn view<'a>(&'a self, layers: &'a [Digest], work: &'a mut Work<'a>) -> Pending<'a, Result<Vec<u8>, BackendError>> {
         Box::pin(async move {
             let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
             self.with_root(&workspace, work).await
@@ -158,6 +194,11 @@ impl Backend for EngineBackend<'_> {
     ) -> Pending<'a, Result<RunOutcome, BackendError>> {
         Box::pin(async move {
             let scratches = self.take_scratches(step);
+            for mounted in &step.mounts {
+                if let MountSource::Cache { id, .. } = &mounted.source {
+                    self.transport.mount(id);
+                }
+            }
             let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
             let exit_code = run::run(self.engine, &workspace, step, &scratches, output).await.map_err(wrap)?;
             if exit_code != 0 {
@@ -181,10 +222,7 @@ impl Backend for EngineBackend<'_> {
     }
 
     fn is_archive(&self, file: &File) -> bool {
-        // A tar begins with a header block whose checksum fits (tar(5)); an empty archive counts as a plain file.
-        let mut block = [0_u8; 512];
-        let read = dhow_store::decompressor(file).is_ok_and(|mut plain| plain.read_exact(&mut block).is_ok());
-        read && is_tar_header(&block)
+        is_packed(file)
     }
 
     fn extract_archive(
@@ -207,14 +245,53 @@ impl Backend for EngineBackend<'_> {
         }
     }
 
-    fn put_image(&self, config: &[u8], _layers: &[Digest], tags: &[Reference]) -> Result<Digest, BackendError> {
-        self.staged.publish(self.engine).map_err(wrap)?;
-        let id = self.engine.store().put_image(config, None).map_err(wrap)?;
-        for tag in tags {
-            self.engine.store().set_ref(&tag.clone().with_default_tag(), &id).map_err(wrap)?;
-        }
-        Ok(id)
+    fn recall(&self, name: &Digest) -> Option<Vec<u8>> {
+        self.records.get(name)
     }
+
+    fn remember(&self, name: &Digest, bytes: Vec<u8>) {
+        self.records.put(name, bytes);
+    }
+
+    fn remote<'a>(&'a self, request: RemoteRequest) -> Pending<'a, Result<Box<dyn RemoteTree + 'a>, BackendError>> {
+        Box::pin(async move {
+            let secrets = |id: &str| self.secret(id);
+            super::remote::find(self.engine, request, &secrets).await.map_err(wrap)
+        })
+    }
+
+    fn load_layout(&self, layout: &str, platform: Option<&Platform>) -> Result<BaseImage, BackendError> {
+        let id = super::remote::load_layout(self.engine, layout, platform).map_err(wrap)?;
+        self.resolve_image(&id.to_string(), None, false)
+    }
+
+    fn secret(&self, id: &str) -> Option<Vec<u8>> {
+        let secret = self.request.secrets.iter().find(|s| s.id == id)?;
+        self.request.secret_reader.as_ref()?.read(secret).ok()
+    }
+
+    fn put_image(&self, config: &[u8]) -> Result<Digest, BackendError> {
+        if let Some(e) = self.unpublished.take() {
+            return Err(wrap(e));
+        }
+        self.staged.publish(self.engine).map_err(wrap)?;
+        let config = self.transport.config(config).map_err(wrap)?;
+        // Names are given when everything that was asked for is done.
+        let put = if self.keeps_image {
+            self.engine.store().put_image(&config, None)
+        } else {
+            self.engine.store().put_blob(&config)
+        };
+        put.map_err(wrap)
+    }
+}
+
+/// Whether a file is a tar archive, compressed or not: it begins with a header block whose checksum fits (tar(5)). An empty
+/// archive counts as a plain file.
+pub(super) fn is_packed(file: &File) -> bool {
+    let mut block = [0_u8; 512];
+    let read = dhow_store::decompressor(file).is_ok_and(|mut plain| plain.read_exact(&mut block).is_ok());
+    read && is_tar_header(&block)
 }
 
 /// Whether a block is a tar header: the sum of its bytes, the checksum field counted as blanks, is what the field says.

@@ -1,6 +1,7 @@
 //! Layers during a build: some are in the store, some are only staged.
 //!
 //! Steps build on each other at once, but nothing is made durable until the end: one synchronisation for the whole build.
+//! Only when another build waits for a step of this one, all that was made so far is published before.
 
 use super::stubs;
 use crate::{Engine, EngineError};
@@ -10,16 +11,31 @@ use dhow_types::Digest;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fstat};
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Layers made by this build that are not published yet.
 #[derive(Default)]
 pub(super) struct Staged {
-    layers: RefCell<HashMap<Digest, (StagedLayer, RootAttributes)>>,
+    layers: RefCell<HashMap<Digest, Layer>>,
     /// In the order of their making.
     order: RefCell<Vec<Digest>>,
+}
+
+struct Layer {
+    staged: StagedLayer,
+    root: RootAttributes,
+    /// Its directory, wherever it is moved.
+    directory: Rc<OwnedFd>,
+}
+
+impl Layer {
+    /// A path of the directory for this process and its children, before and after the layer is published.
+    fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd()))
+    }
 }
 
 /// A directory to work in, on top of some layers.
@@ -27,6 +43,8 @@ pub(super) struct Workspace {
     pub(super) scratch: ScratchDir,
     /// Overlay lower directories, topmost first.
     pub(super) lower: Vec<PathBuf>,
+    /// What some of these paths go by.
+    _directories: Vec<Rc<OwnedFd>>,
     /// How the root looks before the work.
     root: RootAttributes,
 }
@@ -58,18 +76,22 @@ impl Staged {
         let mut lower: Vec<PathBuf> = above
             .iter()
             .rev()
-            .map(|l| staged.get(l).map_or_else(|| engine.store().layer_dir(l), |(layer, _)| layer.dir()))
+            .map(|l| staged.get(l).map_or_else(|| engine.store().layer_dir(l), Layer::path))
             .collect();
+        let directories = above.iter().filter_map(|l| staged.get(l).map(|layer| Rc::clone(&layer.directory))).collect();
         lower.extend(engine.store().lower_dirs(below)?);
+        // The same layer twice: the upper one covers all of the lower one, and overlayfs refuses it.
+        let mut seen = HashSet::new();
+        lower.retain(|path| seen.insert(path.clone()));
         let last_staged = above.iter().rev().find_map(|l| staged.get(l));
         let root = match last_staged {
             None => engine.store().prepare_upper(&upper, layers)?,
-            Some((_, root)) => {
+            Some(Layer { root, .. }) => {
                 apply(root, &upper)?;
                 root.clone()
             }
         };
-        Ok(Workspace { scratch, lower, root })
+        Ok(Workspace { scratch, lower, _directories: directories, root })
     }
 
     /// Turns a workspace into a staged layer; `None` when nothing changed. `mounted` are paths that something was mounted
@@ -100,7 +122,10 @@ impl Staged {
         }
         if !self.has(engine, &diff)? {
             self.order.borrow_mut().push(diff);
-            self.layers.borrow_mut().insert(diff, (staged, root));
+            let path = staged.dir();
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let opened = rustix::fs::open(&path, flags, Mode::empty()).map_err(EngineError::errno("open", &path))?;
+            self.layers.borrow_mut().insert(diff, Layer { staged, root, directory: Rc::new(opened) });
         }
         Ok(Some(diff))
     }
@@ -110,12 +135,12 @@ impl Staged {
         self.order.borrow().clone()
     }
 
-    /// Publishes everything that is not, durably.
+    /// Publishes everything that is not, durably, and keeps it for later builds. Work on top of these layers goes on.
     pub(super) fn publish(&self, engine: &Engine) -> Result<(), EngineError> {
         let mut layers = self.layers.take();
         let order = self.order.borrow();
-        let list: Vec<StagedLayer> = order.iter().filter_map(|d| layers.remove(d)).map(|(layer, _)| layer).collect();
-        Ok(engine.store().publish(list)?)
+        let list: Vec<StagedLayer> = order.iter().filter_map(|d| layers.remove(d)).map(|layer| layer.staged).collect();
+        Ok(engine.store().publish_kept(list)?)
     }
 }
 

@@ -21,6 +21,8 @@ const AGAIN: Duration = Duration::from_millis(10);
 pub(super) struct Mounts {
     pub(super) list: Vec<Mount>,
     locks: Vec<FileLock>,
+    /// Marks of caches in use, which keep them from being removed.
+    uses: Vec<File>,
 }
 
 impl Mounts {
@@ -73,6 +75,8 @@ impl Mounts {
         let all = super::cache::folder(engine, "mounts")?;
         let name = Digest::of(id.as_bytes()).hex();
         let directory = all.join(&name);
+        // Before the lock, which may be removed with an unused cache.
+        self.uses.push(super::cache::use_mount(&all, &name, id)?);
         if sharing == CacheSharing::Shared {
             return Ok(directory);
         }
@@ -104,7 +108,8 @@ fn make(path: &Path) -> Result<Option<rustix::fd::OwnedFd>, EngineError> {
     rustix::fs::open(path, flags, Mode::empty()).map(Some).map_err(EngineError::errno("open", path))
 }
 
-fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
+/// A bind mount.
+pub(super) fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
     let access = if read_only { "ro" } else { "rw" };
     Mount {
         destination: target.to_owned(),

@@ -5,37 +5,28 @@
 
 use super::layers::Workspace;
 use super::mounts::Mounts;
+use crate::container::record::{HostRecord, ProcessRecord, Record, ResourceRecord, SecurityRecord};
+use crate::container::{self, Prepared};
 use crate::live::Live;
-use crate::{Engine, EngineError, Paths};
+use crate::{Engine, EngineError};
 use dhow_build::{RunStep, drive};
 use dhow_dockerfile::RunNetwork;
 use dhow_network::Lease;
-use dhow_oci::runtime::{Mount, Namespace, NamespaceKind, Spec};
+use dhow_oci::runtime::Spec;
 use dhow_runtime::cgroup::Cgroup;
-use dhow_runtime::seccomp;
 use dhow_runtime::{LaunchRequest, Launched, Rootfs, StdioPlan};
 use dhow_store::ScratchDir;
-use dhow_types::{Categorized, ContainerId, ErrorKind};
+use dhow_types::ContainerId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::rc::Rc;
 use std::slice;
-
-/// Where a command's network stack comes from.
-enum Stack {
-    Bridge,
-    Host,
-    Empty,
-    /// Path of a namespace file.
-    Joined(String),
-}
 
 /// What a running command holds of the host's resources.
 struct Held<'a> {
@@ -77,20 +68,25 @@ pub(super) async fn run(
     for mounted in &step.mounts {
         mounts.add(engine, mounted, scratches, workspace.scratch.path()).await?;
     }
-    let stack = stack(engine, step)?;
+    let dir = workspace.scratch.path();
     let (id, live) = engine.take_new_live()?;
     let mut held = Held { engine, id: id.clone(), live: Some(live), lease: None, cgroup: None };
-    if let Stack::Bridge = stack {
+    let record = record(engine, step, &id)?;
+    if record.host.network == "bridge" {
         let bridge = engine.bridge()?;
         bridge.ensure()?;
         held.lease = Some(bridge.allocate(&id)?);
     }
-    write_host_files(workspace, step, held.lease.as_ref(), matches!(stack, Stack::Host))?;
-    let spec = spec(workspace, step, &mounts, &stack, &id)?;
-    let (cgroup, _warnings) = Cgroup::create(&spec.linux.cgroups_path, &spec.linux.resources)
+    container::write_host_files(engine, &record, dir, held.lease.as_ref())?;
+    let mut prepared = engine.runtime_spec(&record, dir)?;
+    // Exactly what the Dockerfile says, so that a result doesn't depend on the engine.
+    prepared.spec.process.env.clone_from(&step.env);
+    prepared.spec.mounts.extend(mounts.list.iter().cloned());
+    files(step, dir, &mut prepared.spec)?;
+    let (cgroup, _warnings) = Cgroup::create(&prepared.spec.linux.cgroups_path, &prepared.spec.linux.resources)
         .map_err(|e| EngineError::StartFailed { code: 128, message: dhow_types::report(&e) })?;
     held.cgroup = Some(cgroup);
-    let launched = launch(engine, workspace, step, &spec, &stack, &held)?;
+    let launched = launch(engine, workspace, &record, &prepared, &held)?;
     let process = Rc::new(launched.pidfd);
     pump(launched.stdout, launched.stderr, output).await?;
     drive::readable(slice::from_ref(&process)).await;
@@ -99,102 +95,59 @@ pub(super) async fn run(
     Ok(exit.shell_code().into())
 }
 
-fn stack(engine: &Engine, step: &RunStep) -> Result<Stack, EngineError> {
+/// The command as a container that has no image and is on no list, so that it is confined like every other.
+fn record(engine: &Engine, step: &RunStep, id: &ContainerId) -> Result<Record, EngineError> {
+    let limits = &step.limits;
+    if limits.cgroup_parent.is_some() {
+        return Err(EngineError::Unsupported { feature: "build --cgroup-parent".to_owned() });
+    }
+    let resources = ResourceRecord {
+        memory: limits.memory,
+        memory_swap: limits.memory_swap,
+        cpu_shares: limits.cpu_shares,
+        cpu_period: limits.cpu_period,
+        cpu_quota: limits.cpu_quota,
+        cpuset_cpus: limits.cpuset_cpus.clone(),
+        cpuset_mems: limits.cpuset_mems.clone(),
+        ulimits: limits.ulimits.clone(),
+        ..ResourceRecord::default()
+    };
+    let host = HostRecord {
+        network: network(engine, step)?,
+        extra_hosts: step.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect(),
+        resources,
+        security: SecurityRecord { privileged: step.insecure, ..SecurityRecord::default() },
+        shm_size: limits.shm_size.unwrap_or(container::DEFAULT_SHM),
+        ..HostRecord::default()
+    };
+    let process = ProcessRecord {
+        cmd: Some(step.argv.clone()),
+        workdir: step.cwd.clone(),
+        user: step.user.clone(),
+        ..ProcessRecord::default()
+    };
+    Ok(Record::unlisted(id, &step.hostname, process, host))
+}
+
+/// The network in the words of a container's record.
+fn network(engine: &Engine, step: &RunStep) -> Result<String, EngineError> {
     match step.network {
-        RunNetwork::None => return Ok(Stack::Empty),
-        RunNetwork::Host => return Ok(Stack::Host),
+        RunNetwork::None => return Ok("none".to_owned()),
+        RunNetwork::Host => return Ok("host".to_owned()),
         RunNetwork::Default => {}
     }
     match step.build_network.as_str() {
-        "" | "default" | "bridge" => Ok(Stack::Bridge),
-        "host" => Ok(Stack::Host),
-        "none" => Ok(Stack::Empty),
+        "" | "default" | "bridge" => Ok("bridge".to_owned()),
+        "host" | "none" => Ok(step.build_network.clone()),
         other => match other.strip_prefix("container:") {
-            Some(target) => {
-                let container = engine.container(&engine.find(target)?)?;
-                if !container.is_alive() {
-                    return Err(EngineError::WrongState {
-                        message: format!("cannot join network of a non running container: {target}"),
-                        hint: Some("start that container first"),
-                    });
-                }
-                Ok(Stack::Joined(format!("/proc/{}/ns/net", container.state.pid)))
-            }
+            Some(target) => Ok(format!("container:{}", engine.find(target)?)),
             None => Err(EngineError::Unsupported { feature: format!("build --network {other}") }),
         },
     }
 }
 
-/// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`, mounted from beside the upper directory.
-fn write_host_files(
-    workspace: &Workspace,
-    step: &RunStep,
-    lease: Option<&Lease>,
-    host: bool,
-) -> Result<(), EngineError> {
-    let dir = workspace.scratch.path();
-    let write = |name: &str, text: &str| {
-        let path = dir.join(name);
-        std::fs::write(&path, text).map_err(EngineError::state("write", &path))
-    };
-    let of_host = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let gateway = lease.map(|l| IpAddr::from(l.gateway));
-    let extra: Vec<(String, IpAddr)> = step
-        .extra_hosts
-        .iter()
-        .filter_map(|(name, address)| {
-            let address = if address == "host-gateway" { gateway? } else { address.parse().ok()? };
-            Some((name.clone(), address))
-        })
-        .collect();
-    write("hostname", &format!("{}\n", step.hostname))?;
-    if host {
-        write("hosts", &of_host("/etc/hosts"))?;
-        return write("resolv.conf", &of_host("/etc/resolv.conf"));
-    }
-    let hosts = dhow_network::files::HostsFile {
-        address: lease.map(|l| l.address.into()),
-        hostname: &step.hostname,
-        domainname: "",
-        extra: &extra,
-        ipv6: true,
-    };
-    write("hosts", &dhow_network::files::hosts(&hosts))?;
-    write("resolv.conf", &dhow_network::files::resolv_conf(&of_host("/etc/resolv.conf"), &[], &[], &[]))
-}
-
-fn spec(
-    workspace: &Workspace,
-    step: &RunStep,
-    mounts: &Mounts,
-    stack: &Stack,
-    id: &ContainerId,
-) -> Result<Spec, EngineError> {
-    let mut spec = dhow_runtime::default_spec();
-    spec.process.args.clone_from(&step.argv);
-    spec.process.env.clone_from(&step.env);
-    spec.process.cwd.clone_from(&step.cwd);
-    spec.hostname.clone_from(&step.hostname);
-    spec.linux.cgroups_path = Paths::cgroup(id);
-    match stack {
-        Stack::Bridge | Stack::Empty => {
-            // As in every container with a stack of its own: low ports and ping need no capability.
-            let defaults =
-                [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
-            spec.linux.sysctl.extend(defaults.map(|(k, v)| (k.to_owned(), v.to_owned())));
-        }
-        Stack::Host => spec.linux.namespaces.retain(|n| n.kind != NamespaceKind::Network),
-        Stack::Joined(path) => {
-            spec.linux.namespaces.retain(|n| n.kind != NamespaceKind::Network);
-            spec.linux.namespaces.push(Namespace { kind: NamespaceKind::Network, path: Some(path.clone()) });
-        }
-    }
-    let dir = workspace.scratch.path();
-    for (file, target) in [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")]
-    {
-        spec.mounts.push(bind(&dir.join(file), target, "rw"));
-    }
-    spec.mounts.extend(mounts.list.iter().cloned());
+/// Files that only this command sees.
+fn files(step: &RunStep, dir: &Path, spec: &mut Spec) -> Result<(), EngineError> {
     for (number, file) in step.files.iter().enumerate() {
         let path = dir.join(format!("file-{number}"));
         write_private(&path, &file.content)?;
@@ -202,9 +155,9 @@ fn spec(
             .map_err(EngineError::state("set owner of", &path))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(file.mode))
             .map_err(EngineError::state("set mode of", &path))?;
-        spec.mounts.push(bind(&path, &file.path, "ro"));
+        spec.mounts.push(super::mounts::bind(&path, &file.path, true));
     }
-    Ok(spec)
+    Ok(())
 }
 
 /// Writes a file that nobody else can read meanwhile: it may be a secret.
@@ -213,21 +166,11 @@ fn write_private(path: &Path, content: &[u8]) -> Result<(), EngineError> {
     open.and_then(|mut f| f.write_all(content)).map_err(EngineError::state("write", path))
 }
 
-fn bind(source: &Path, target: &str, access: &str) -> Mount {
-    Mount {
-        destination: target.to_owned(),
-        kind: "bind".to_owned(),
-        source: source.display().to_string(),
-        options: ["rbind", "rprivate", access].map(str::to_owned).to_vec(),
-    }
-}
-
 fn launch(
     engine: &Engine,
     workspace: &Workspace,
-    step: &RunStep,
-    spec: &Spec,
-    stack: &Stack,
+    record: &Record,
+    prepared: &Prepared,
     held: &Held<'_>,
 ) -> Result<Launched, EngineError> {
     let (upper, work) = (workspace.scratch.upper(), workspace.scratch.work());
@@ -241,35 +184,26 @@ fn launch(
         Some(lease) => dhow_network::configure_inside(lease).map_err(|e| dhow_types::report(&e)),
         None => dhow_network::loopback_up().map_err(|e| dhow_types::report(&e)),
     };
-    let own_stack = matches!(stack, Stack::Bridge | Stack::Empty);
-    let caps = dhow_runtime::caps::resolve::<&str, &str>(&[], &[], false)
-        .map_err(|e| EngineError::Invalid(dhow_types::report(&e)))?;
+    let own_network = record.host.network == "bridge" || record.host.network == "none";
     let missing = || EngineError::Invalid("no cgroup was made".to_owned());
     dhow_runtime::launch(LaunchRequest {
-        spec,
+        spec: &prepared.spec,
         rootfs: if workspace.lower.is_empty() {
             Rootfs::Directory(&upper)
         } else {
             // A killed build is built again, so nothing needs to reach the disk before its end.
             Rootfs::Overlay { lower: &workspace.lower, upper: &upper, work: &work, volatile: true }
         },
-        user: &step.user,
+        user: &record.process.user,
         group_add: &[],
-        seccomp: &seccomp::docker_default(&caps),
+        seccomp: &prepared.seccomp,
         cgroup: held.cgroup.as_ref().ok_or_else(missing)?,
         stdio: StdioPlan::Pipes { stdin: false },
         init: false,
         attach: &mut attach,
-        inside: if own_stack { Some(&inside) } else { None },
+        inside: if own_network { Some(&inside) } else { None },
     })
-    .map_err(|error| {
-        let code = match error.kind() {
-            ErrorKind::CommandNotFound => 127,
-            ErrorKind::CommandNotExecutable => 126,
-            _ => 128,
-        };
-        EngineError::StartFailed { code, message: dhow_types::report(&error) }
-    })
+    .map_err(container::start_failed)
 }
 
 /// Hands on what the command writes until nobody can write any more: its PID namespace ends with it.

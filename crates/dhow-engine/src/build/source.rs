@@ -1,8 +1,10 @@
 //! The Dockerfile and the context of a build.
 
-use super::{BuildContext, DockerfileSource};
+use super::remote::{Checkout, GitTree, HttpTree, RemoteError};
+use super::{BuildContext, BuildRequest, DockerfileSource};
 use crate::{Engine, EngineError};
-use dhow_build::Context;
+use dhow_build::remote::RemoteSource;
+use dhow_build::{Context, REMOTE_FILE, drive};
 use dhow_store::{ExtractOptions, ScratchDir};
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,8 +21,17 @@ pub(super) struct Source {
     pub(super) context: Option<Context>,
     /// Device and inode of a context directory that lasts.
     pub(super) identity: Option<(u64, u64)>,
-    /// An unpacked archive, removed when the build is over.
-    _unpacked: Option<ScratchDir>,
+    /// When the commit of a repository that was fetched was made, in Unix seconds.
+    pub(super) commit_time: Option<i64>,
+    /// Unpacked archives and repositories, removed when the build is over.
+    _fetched: Fetched,
+}
+
+/// What holds the files of a context.
+enum Fetched {
+    Nothing,
+    Archive { _files: ScratchDir },
+    Repository { _files: Checkout },
 }
 
 /// Finds Dockerfile, context and ignore rules.
@@ -28,49 +39,152 @@ pub(super) fn open(
     engine: &Engine,
     context: BuildContext,
     dockerfile: DockerfileSource,
+    request: &BuildRequest,
 ) -> Result<Source, EngineError> {
     match context {
+        BuildContext::Remote(text) => remote(engine, &text, dockerfile, request),
         BuildContext::Empty => {
             let dockerfile = match dockerfile {
                 DockerfileSource::Bytes(bytes) => bytes,
-                DockerfileSource::Path(path) => read_host(&path)?.ok_or_else(|| missing(&path))?,
+                DockerfileSource::Path(path) => match fetched_dockerfile(engine, &path)? {
+                    Some(bytes) => bytes,
+                    None => read_host(&path)?.ok_or_else(|| missing(&path))?,
+                },
                 DockerfileSource::Default => return Err(missing(Path::new("Dockerfile"))),
             };
-            Ok(Source { dockerfile, context: None, identity: None, _unpacked: None })
+            Ok(alone(dockerfile))
         }
         BuildContext::Directory(path) => {
             let meta = std::fs::metadata(&path).map_err(|e| unusable(&path, &e))?;
             let mut context = Context::open(&path).map_err(|e| unusable(&path, &e))?;
             let dockerfile = match dockerfile {
                 DockerfileSource::Default => find_default(&mut context, &path)?,
-                DockerfileSource::Path(file) => host_dockerfile(&mut context, &path, &file)?,
+                DockerfileSource::Path(file) => match fetched_dockerfile(engine, &file)? {
+                    Some(bytes) => {
+                        context.load_ignore(None)?;
+                        bytes
+                    }
+                    None => host_dockerfile(&mut context, &path, &file)?,
+                },
                 DockerfileSource::Bytes(bytes) => {
                     context.load_ignore(None)?;
                     bytes
                 }
             };
             let identity = Some((meta.dev(), meta.ino()));
-            Ok(Source { dockerfile, context: Some(context), identity, _unpacked: None })
+            Ok(Source { dockerfile, context: Some(context), identity, commit_time: None, _fetched: Fetched::Nothing })
         }
-        BuildContext::Archive(file) => {
-            let unpacked = engine.store().new_upper()?;
-            let root = unpacked.upper();
-            let directory = File::open(&root).map_err(EngineError::state("open", &root))?;
-            extract(directory.as_fd(), Path::new(""), &file, None)?;
-            let mut context = Context::open(&root).map_err(|e| unusable(&root, &e))?;
-            let dockerfile = match dockerfile {
-                DockerfileSource::Default => find_default(&mut context, Path::new("the archive"))?,
-                DockerfileSource::Path(file) => {
-                    let name = file.to_string_lossy();
-                    context.load_ignore(Some(&name))?;
-                    context.read_dockerfile(&name)?.ok_or_else(|| missing(&file))?
-                }
-                DockerfileSource::Bytes(bytes) => {
-                    context.load_ignore(None)?;
-                    bytes
-                }
-            };
-            Ok(Source { dockerfile, context: Some(context), identity: None, _unpacked: Some(unpacked) })
+        BuildContext::Archive(file) => archive(engine, &file, dockerfile),
+    }
+}
+
+/// A Dockerfile without a context.
+fn alone(dockerfile: Vec<u8>) -> Source {
+    Source { dockerfile, context: None, identity: None, commit_time: None, _fetched: Fetched::Nothing }
+}
+
+fn archive(engine: &Engine, file: &File, dockerfile: DockerfileSource) -> Result<Source, EngineError> {
+    let unpacked = engine.store().new_upper()?;
+    let root = unpacked.upper();
+    let directory = File::open(&root).map_err(EngineError::state("open", &root))?;
+    extract(directory.as_fd(), Path::new(""), file, None)?;
+    let mut context = Context::open(&root).map_err(|e| unusable(&root, &e))?;
+    let dockerfile = inside(engine, &mut context, dockerfile, "the archive")?;
+    let fetched = Fetched::Archive { _files: unpacked };
+    Ok(Source { dockerfile, context: Some(context), identity: None, commit_time: None, _fetched: fetched })
+}
+
+/// The Dockerfile of a context that came from elsewhere, and the context's ignore rules. Its path is one in the context,
+/// unless it is a URL, or an absolute path of the host's.
+fn inside(
+    engine: &Engine,
+    context: &mut Context,
+    dockerfile: DockerfileSource,
+    place: &str,
+) -> Result<Vec<u8>, EngineError> {
+    match dockerfile {
+        DockerfileSource::Default => find_default(context, Path::new(place)),
+        DockerfileSource::Path(file) => {
+            if let Some(bytes) = fetched_dockerfile(engine, &file)? {
+                context.load_ignore(None)?;
+                return Ok(bytes);
+            }
+            let name = file.to_string_lossy();
+            if let Some(bytes) = context.read_dockerfile(&name)? {
+                context.load_ignore(Some(&name))?;
+                return Ok(bytes);
+            }
+            let bytes = if file.is_absolute() { read_host(&file)? } else { None };
+            context.load_ignore(None)?;
+            bytes.ok_or_else(|| missing(&file))
+        }
+        DockerfileSource::Bytes(bytes) => {
+            context.load_ignore(None)?;
+            Ok(bytes)
+        }
+    }
+}
+
+/// `-f URL`; `None` when the path is none.
+fn fetched_dockerfile(engine: &Engine, file: &Path) -> Result<Option<Vec<u8>>, EngineError> {
+    let Some(text) = file.to_str() else { return Ok(None) };
+    match RemoteSource::parse(text, false) {
+        Ok(Some(RemoteSource::Http(url))) => {
+            let content = HttpTree::find(engine, &url, None, &|_| None)?.into_content()?;
+            read_host(&content.upper().join(REMOTE_FILE))
+        }
+        Ok(Some(RemoteSource::Git(_))) => Err(RemoteError::Source(
+            "a Dockerfile cannot be a git repository; use the repository as context".to_owned(),
+        )
+        .into()),
+        _ => Ok(None),
+    }
+}
+
+/// A context behind a URL: a repository, an archive, or a Dockerfile alone.
+fn remote(
+    engine: &Engine,
+    text: &str,
+    dockerfile: DockerfileSource,
+    request: &BuildRequest,
+) -> Result<Source, EngineError> {
+    let secrets = |id: &str| {
+        let secret = request.secrets.iter().find(|s| s.id == id)?;
+        request.secret_reader.as_ref()?.read(secret).ok()
+    };
+    let source = RemoteSource::parse(text, true).map_err(|e| RemoteError::Source(e.to_string()))?;
+    let shown = dhow_build::remote::redacted(text);
+    match source {
+        None => Err(RemoteError::Source(format!("unable to prepare context: {shown:?} is no URL of a context")).into()),
+        Some(RemoteSource::Git(git)) => {
+            let files = drive::block_on(async {
+                let tree = GitTree::find(engine, git, &secrets).await?;
+                tree.check_out().await
+            })?;
+            let directory =
+                files.directory.try_clone().map_err(EngineError::state("open", Path::new("the repository")))?;
+            let mut context = Context::from_directory(directory);
+            let dockerfile = inside(engine, &mut context, dockerfile, &shown)?;
+            let commit_time = files.time;
+            let fetched = Fetched::Repository { _files: files };
+            Ok(Source { dockerfile, context: Some(context), identity: None, commit_time, _fetched: fetched })
+        }
+        Some(RemoteSource::Http(url)) => {
+            let content = HttpTree::find(engine, &url, None, &secrets)?.into_content()?;
+            let path = content.upper().join(REMOTE_FILE);
+            let file = File::open(&path).map_err(EngineError::state("open", &path))?;
+            if super::backend::is_packed(&file) {
+                let file = File::open(&path).map_err(EngineError::state("open", &path))?;
+                return archive(engine, &file, dockerfile);
+            }
+            match dockerfile {
+                DockerfileSource::Default => Ok(alone(read_host(&path)?.unwrap_or_default())),
+                DockerfileSource::Bytes(bytes) => Ok(alone(bytes)),
+                DockerfileSource::Path(file) => Err(EngineError::Invalid(format!(
+                    "{shown} is a Dockerfile, not an archive: there is no {} in it",
+                    file.display()
+                ))),
+            }
         }
     }
 }

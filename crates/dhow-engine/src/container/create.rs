@@ -28,7 +28,7 @@ pub struct Created {
 /// Docker's `PATH` for images that set none.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Docker's default size of `/dev/shm`.
-const DEFAULT_SHM: u64 = 64 << 20;
+pub(crate) const DEFAULT_SHM: u64 = 64 << 20;
 
 impl Engine {
     /// Creates a container of a local image.

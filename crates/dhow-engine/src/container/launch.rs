@@ -123,7 +123,7 @@ fn run_payload(
 }
 
 /// The start error as the container's record and the command line show it.
-fn start_failed(error: dhow_runtime::LaunchError) -> EngineError {
+pub(crate) fn start_failed(error: dhow_runtime::LaunchError) -> EngineError {
     let code = match error.kind() {
         ErrorKind::CommandNotFound => 127,
         ErrorKind::CommandNotExecutable => 126,
@@ -199,7 +199,12 @@ fn bindings(record: &Record) -> Vec<PortBinding> {
 }
 
 /// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of the container, mounted from its directory.
-fn write_host_files(engine: &Engine, record: &Record, dir: &Path, lease: Option<&Lease>) -> Result<(), EngineError> {
+pub(crate) fn write_host_files(
+    engine: &Engine,
+    record: &Record,
+    dir: &Path,
+    lease: Option<&Lease>,
+) -> Result<(), EngineError> {
     let write = |name: &str, text: &str| {
         let path = dir.join(name);
         std::fs::write(&path, text).map_err(EngineError::state("write", &path))

@@ -22,11 +22,13 @@ mod volumes;
 
 pub use commit::CommitSpec;
 pub use create::Created;
-pub(crate) use create::random_id;
+pub(crate) use create::{DEFAULT_SHM, random_id};
 pub use exec::{ExecSpec, Executed};
+pub(crate) use launch::{start_failed, write_host_files};
 pub use monitor::monitor_main;
 pub use record::{Record, State, Status};
 pub use remove::RemoveOptions;
+pub(crate) use spec::Prepared;
 pub use start::AttachRequest;
 pub(crate) use table::Guard;
 

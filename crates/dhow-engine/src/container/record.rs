@@ -58,6 +58,31 @@ pub struct Record {
     pub host: HostRecord,
 }
 
+impl Record {
+    /// A container without image and name, on no list: a command of a build.
+    pub(crate) fn unlisted(id: &ContainerId, hostname: &str, process: ProcessRecord, host: HostRecord) -> Self {
+        let nothing =
+            ImageUse { name: String::new(), id: Digest::of(b""), diff_ids: Vec::new(), platform: String::new() };
+        Self {
+            version: VERSION,
+            id: id.to_string(),
+            name: String::new(),
+            created: String::new(),
+            image: nothing,
+            process,
+            hostname: hostname.to_owned(),
+            domainname: String::new(),
+            labels: BTreeMap::new(),
+            exposed: Vec::new(),
+            volumes: Vec::new(),
+            stop_signal: None,
+            stop_timeout: None,
+            healthcheck: None,
+            host,
+        }
+    }
+}
+
 /// The image of a container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageUse {

@@ -10,16 +10,16 @@ use dhow_runtime::seccomp::{self, SeccompFilter};
 use std::path::Path;
 
 /// What a launch needs beside the specification.
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     /// The specification.
-    pub(super) spec: Spec,
+    pub(crate) spec: Spec,
     /// The system call filter.
-    pub(super) seccomp: SeccompFilter,
+    pub(crate) seccomp: SeccompFilter,
 }
 
 impl Engine {
     /// Builds the specification of a container. `dir` is its directory, for the files that are mounted from there.
-    pub(super) fn runtime_spec(&self, record: &Record, dir: &Path) -> Result<Prepared, EngineError> {
+    pub(crate) fn runtime_spec(&self, record: &Record, dir: &Path) -> Result<Prepared, EngineError> {
         let mut spec = dhow_runtime::default_spec();
         let caps = capabilities(record)?;
         process(&mut spec, record, &caps);

@@ -320,7 +320,8 @@ impl DownloadReader {
             return Ok(());
         }
         if self.position - from < options.progress_bytes {
-            let text = format!("less than {} bytes in {} s", options.progress_bytes, options.progress_timeout.as_secs());
+            let text =
+                format!("less than {} bytes in {} s", options.progress_bytes, options.progress_timeout.as_secs());
             let failure = Failure { kind: FailureKind::Timeout, text };
             return Err(connection(&self.url, failure));
         }

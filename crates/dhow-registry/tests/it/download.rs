@@ -45,7 +45,8 @@ fn content(download: Download) -> DownloadReader {
 }
 
 fn ok(body: &str, headers: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
 }
 
 #[test]

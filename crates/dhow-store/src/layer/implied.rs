@@ -96,7 +96,10 @@ impl Store {
                 self.make_lower(diff_ids)?
             }
         };
-        Ok(names.iter().map(|name| links.join(name)).collect())
+        // The same layer twice: the upper one covers all of the lower one, and overlayfs refuses a directory that is there
+        // twice (ELOOP).
+        let mut seen = BTreeSet::new();
+        Ok(names.iter().filter(|name| seen.insert(name.as_str())).map(|name| links.join(name)).collect())
     }
 
     /// How the root directory of a stack of layers looks: as the topmost layer says that says anything.

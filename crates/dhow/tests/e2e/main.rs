@@ -5,6 +5,9 @@
 
 mod attacks;
 mod build;
+mod build_export;
+mod build_remote;
+mod dockerfiles;
 mod errors;
 mod images;
 mod kill;

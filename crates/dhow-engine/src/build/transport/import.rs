@@ -130,6 +130,11 @@ impl Imports {
         }
     }
 
+    /// Ids of the cache mounts that the caches have.
+    pub fn mounts(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().flat_map(|s| s.contents.mounts.keys()).map(String::as_str)
+    }
+
     /// Fills a cache mount that is not here yet. `false` when no cache has it.
     pub fn restore_mount(&self, engine: &Engine, id: &str, directory: &Path) -> Result<bool, EngineError> {
         if directory.exists() {

@@ -115,6 +115,10 @@ impl<'a> Session<'a> {
             diff_ids.extend(ImageConfig::parse(&config)?.rootfs.diff_ids);
         }
         let steps = self.steps(&diff_ids);
+        if self.to.iter().any(|to| to.mounts) {
+            // Commands that came from a cache used no mount, and the next build is to find what they left all the same.
+            self.imports.mounts().for_each(|id| self.mount(id));
+        }
         let mounts: Vec<String> = self.mounts.borrow().iter().cloned().collect();
         for to in &self.to {
             let remarks = self.engine.export_cache(to, &steps, &mounts, self.progress)?;
