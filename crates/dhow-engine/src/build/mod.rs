@@ -235,11 +235,12 @@ impl Engine {
         backend.steps.flush(self)?;
         backend.records.flush(self)?;
         backend.contents.as_ref().map_or(Ok(()), |c| c.flush(self))?;
+        // Others go on while this build exports.
+        backend.claims.release_done();
         let made = backend.staged.made();
         if made.is_empty() {
             return Ok(());
         }
-        backend.claims.release_done();
         backend.claims.sweep();
         let bytes = made.iter().filter_map(|layer| self.store().layer_size(layer).ok()).sum();
         manage::after_build(self, bytes)

@@ -34,6 +34,17 @@ impl Place {
         Self { dir, engine: engine.unwrap() }
     }
 
+    /// Another process's view of the same engine.
+    pub(crate) fn again(&self) -> Engine {
+        Engine::open(EngineConfig {
+            root: self.path("root"),
+            run_root: self.path("run"),
+            registry: RegistryConfig::default(),
+            credentials: Arc::new(NoCredentials),
+        })
+        .unwrap()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
