@@ -35,7 +35,8 @@ pub enum Method {
 /// Directories of an overlay. Trusted host paths.
 #[derive(Debug, Clone, Copy)]
 pub struct Overlay<'a> {
-    /// Read-only directories, topmost first.
+    /// Read-only directories, topmost first. `/proc/self/fd/N` is the directory of a descriptor, whatever it is called by
+    /// now.
     pub lower: &'a [PathBuf],
     /// The writable directory.
     pub upper: &'a Path,
@@ -44,6 +45,11 @@ pub struct Overlay<'a> {
     /// Never sync.
     pub volatile: bool,
 }
+
+/// Paths below this stand for descriptors of directories.
+const DESCRIPTORS: &str = "/proc/self/fd";
+/// How often a directory may be renamed while it is opened.
+const RENAMES: usize = 100;
 
 /// Fixed options, each with its value.
 const OPTIONS: [(&str, &str); 3] = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
@@ -62,11 +68,32 @@ impl<'a> Overlay<'a> {
 }
 
 fn open(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|e| {
-        let e = io::Error::from(e);
-        io::Error::new(e.kind(), format!("{}: {e}", path.display()))
-    })
+    let opened =
+        if path.starts_with(DESCRIPTORS) { open_again(path) } else { open_path(path).map_err(io::Error::from) };
+    opened.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+}
+
+fn open_path(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Opens a directory that a descriptor names, by the path that it has now. The descriptor was opened in another mount
+/// namespace, and overlayfs takes directories of the caller's only (`EINVAL`).
+fn open_again(descriptor: &Path) -> io::Result<OwnedFd> {
+    let wanted = rustix::fs::stat(descriptor)?;
+    for _ in 0..RENAMES {
+        let opened = match open_path(&std::fs::read_link(descriptor)?) {
+            Ok(opened) => opened,
+            // Renamed a moment ago.
+            Err(rustix::io::Errno::NOENT) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        let found = rustix::fs::fstat(&opened)?;
+        if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino) {
+            return Ok(opened);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "the directory has no path in this mount namespace"))
 }
 
 /// An overlay with its directories opened.

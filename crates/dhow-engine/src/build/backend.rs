@@ -10,8 +10,8 @@ use super::transport::Session;
 use crate::image::Progress;
 use crate::{Engine, EngineError};
 use dhow_build::{
-    Backend, BackendError, BaseImage, CachedStep, Claim, Edited, FileStat, MountSource, Pending, RemoteRequest, RemoteTree,
-    RunOutcome, RunStep, Work, drive,
+    Backend, BackendError, BaseImage, CachedStep, Claim, Edited, FileStat, MountSource, Pending, RemoteRequest,
+    RemoteTree, RunOutcome, RunStep, Work, drive,
 };
 use dhow_runtime::{Helper, Rootfs};
 use dhow_store::ScratchDir;
@@ -30,6 +30,8 @@ pub(super) struct EngineBackend<'a> {
     pub(super) staged: Staged,
     pub(super) steps: StepCache,
     pub(super) claims: Claims,
+    /// Helpers at work.
+    pub(super) helpers: Cell<usize>,
     /// A failure to publish that nobody has been told of yet.
     pub(super) unpublished: RefCell<Option<EngineError>>,
     pub(super) records: Records,
@@ -45,6 +47,22 @@ pub(super) struct EngineBackend<'a> {
     pub(super) scratch_count: Cell<usize>,
 }
 
+/// Counts a helper for as long as it works.
+struct Busy<'a>(&'a Cell<usize>);
+
+impl<'a> Busy<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 fn wrap(error: impl Into<EngineError>) -> BackendError {
     BackendError::new(error.into())
 }
@@ -52,7 +70,7 @@ fn wrap(error: impl Into<EngineError>) -> BackendError {
 impl EngineBackend<'_> {
     /// Publishes what this build has, if another one waits for a part of it.
     fn serve(&self) {
-        if !self.claims.is_wanted() {
+        if self.helpers.get() > 0 || !self.claims.is_wanted() {
             return;
         }
         let published = self.staged.publish(self.engine).and_then(|()| self.steps.flush(self.engine));
@@ -71,6 +89,8 @@ impl EngineBackend<'_> {
         } else {
             Rootfs::Overlay { lower: &workspace.lower, upper: &upper, work: &work_dir, volatile: true }
         };
+        // Layers must not move while a helper mounts them.
+        let _busy = Busy::new(&self.helpers);
         let mut helper = Helper::start(&rootfs, work).map_err(wrap)?;
         loop {
             drive::readable(slice::from_ref(helper.answer())).await;

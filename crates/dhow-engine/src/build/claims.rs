@@ -7,7 +7,7 @@
 //! it has so far and lets go of the claims of all steps that are done.
 //!
 //! *Nobody waits for ever.* A build waits for a claim that another one has. If that step is done, its build sees the wish
-//! at the next tick: ticks go on while it waits for claims, commands or helpers, and publishing waits for nobody. If the
+//! at the next tick: ticks go on while it waits for claims, commands or helpers, and publishing waits for helpers at most, which wait for nobody. If the
 //! step is not done, somebody is doing it, and while he does he asks for no other claim (a stage takes one just before it
 //! works and its step is done or failed before the stage takes another), so it ends like every step. So there is no circle
 //! of builds that wait for each other, in whatever order their steps are. Locked cache mounts come after claims: who has

@@ -12,9 +12,8 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fstat};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 /// Layers made by this build that are not published yet.
 #[derive(Default)]
@@ -27,15 +26,6 @@ pub(super) struct Staged {
 struct Layer {
     staged: StagedLayer,
     root: RootAttributes,
-    /// Its directory, wherever it is moved.
-    directory: Rc<OwnedFd>,
-}
-
-impl Layer {
-    /// A path of the directory for this process and its children, before and after the layer is published.
-    fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd()))
-    }
 }
 
 /// A directory to work in, on top of some layers.
@@ -43,8 +33,6 @@ pub(super) struct Workspace {
     pub(super) scratch: ScratchDir,
     /// Overlay lower directories, topmost first.
     pub(super) lower: Vec<PathBuf>,
-    /// What some of these paths go by.
-    _directories: Vec<Rc<OwnedFd>>,
     /// How the root looks before the work.
     root: RootAttributes,
 }
@@ -76,9 +64,8 @@ impl Staged {
         let mut lower: Vec<PathBuf> = above
             .iter()
             .rev()
-            .map(|l| staged.get(l).map_or_else(|| engine.store().layer_dir(l), Layer::path))
+            .map(|l| staged.get(l).map_or_else(|| engine.store().layer_dir(l), |layer| layer.staged.dir()))
             .collect();
-        let directories = above.iter().filter_map(|l| staged.get(l).map(|layer| Rc::clone(&layer.directory))).collect();
         lower.extend(engine.store().lower_dirs(below)?);
         // The same layer twice: the upper one covers all of the lower one, and overlayfs refuses it.
         let mut seen = HashSet::new();
@@ -91,7 +78,7 @@ impl Staged {
                 root.clone()
             }
         };
-        Ok(Workspace { scratch, lower, _directories: directories, root })
+        Ok(Workspace { scratch, lower, root })
     }
 
     /// Turns a workspace into a staged layer; `None` when nothing changed. `mounted` are paths that something was mounted
@@ -122,10 +109,7 @@ impl Staged {
         }
         if !self.has(engine, &diff)? {
             self.order.borrow_mut().push(diff);
-            let path = staged.dir();
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let opened = rustix::fs::open(&path, flags, Mode::empty()).map_err(EngineError::errno("open", &path))?;
-            self.layers.borrow_mut().insert(diff, Layer { staged, root, directory: Rc::new(opened) });
+            self.layers.borrow_mut().insert(diff, Layer { staged, root });
         }
         Ok(Some(diff))
     }

@@ -140,6 +140,7 @@ impl Engine {
             staged: Staged::default(),
             steps: StepCache::new(self),
             claims: Claims::new(self),
+            helpers: Default::default(),
             unpublished: Default::default(),
             records: Records::new(self),
             contents: source.identity.map(|(device, inode)| ContentMemory::new(self, device, inode)),

@@ -86,8 +86,10 @@ fn daemon(d: &Dhow) -> Daemon {
     fs::create_dir_all(&base).unwrap();
     let (port, child) = d.net().enter(|| {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new("git");
-        command.args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1"]);
+        // Not by `git daemon`, which would have it as a child that outlives it.
+        let programs = Command::new("git").arg("--exec-path").output().unwrap().stdout;
+        let mut command = Command::new(format!("{}/git-daemon", String::from_utf8(programs).unwrap().trim()));
+        command.args(["--export-all", "--reuseaddr", "--listen=127.0.0.1"]);
         command.args([format!("--port={port}"), format!("--base-path={}", base.display())]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         for _ in 0..500 {
@@ -291,7 +293,9 @@ fn hostile_repositories() {
     // Control: the repository itself can be used, its links are links.
     builds(&d, &format!("FROM busybox\nADD {url} /r\n"), &[]);
     assert_eq!(show(&d, "readlink /r/up; cat /r/up/secret 2>&1 || true").lines().next(), victim.to_str());
-    for text in [format!("ADD {url}#main:up /r"), format!("ADD {url}#:up/../../ /r"), "ADD ssh://-oProxyCommand=x/y /r".into()] {
+    for text in
+        [format!("ADD {url}#main:up /r"), format!("ADD {url}#:up/../../ /r"), "ADD ssh://-oProxyCommand=x/y /r".into()]
+    {
         let (code, said) = build(&d, &format!("FROM busybox\n{text}\n"), &[]);
         assert!(code == 1 && !said.contains("of the host"), "{text}: {said}");
     }
@@ -360,7 +364,11 @@ fn named_contexts() {
     let image = ["--build-context", "docker.io/library/alpine:latest=docker-image://mine"];
     builds(&d, "FROM alpine\nCOPY --from=alpine /mine /copy\n", &image);
     assert_eq!(show(&d, "cat /copy"), "mine");
-    builds(&d, "FROM scratch AS tools\nFROM busybox\nCOPY --from=tools / /t/\n", &["--build-context", &format!("tools={}", d.path("other"))]);
+    builds(
+        &d,
+        "FROM scratch AS tools\nFROM busybox\nCOPY --from=tools / /t/\n",
+        &["--build-context", &format!("tools={}", d.path("other"))],
+    );
     assert_eq!(show(&d, "ls /t"), "file");
     // A stage that starts from a directory.
     builds(&d, "FROM other\nCOPY --from=busybox /bin/busybox /bin/sh\n", &["--build-context", &other]);
@@ -401,6 +409,6 @@ fn a_server_that_stalls_does_not_outlive_the_build() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbeginning");
         }
     });
-    refuses(&d, &format!("FROM busybox\nADD {url} /f\n"), &[], &["cannot fetch", "ended too early"]);
+    refuses(&d, &format!("FROM busybox\nADD {url} /f\n"), &[], &["cannot fetch"]);
     assert_eq!(*attempts.lock().unwrap(), 3);
 }

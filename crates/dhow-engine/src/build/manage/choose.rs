@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first() {
-        let list = [entry("a", &[], 10, 5), entry("b", &["a"], 10, 5), entry("c", &["a"], 10, 9), entry("d", &[], 10, 1)];
+        let list =
+            [entry("a", &[], 10, 5), entry("b", &["a"], 10, 5), entry("c", &["a"], 10, 9), entry("d", &[], 10, 1)];
         let max = |n| CachePrune { max_used_space: Some(n), ..CachePrune::default() };
         assert_eq!(goes(&list, &max(40), 0, &[]), "");
         assert_eq!(goes(&list, &max(39), 0, &[]), "d");

@@ -265,7 +265,8 @@ impl Engine {
     /// Earlier versions pinned the layers of their caches.
     fn drop_old_pins(&self) -> Result<(), EngineError> {
         let is_old = |name: &String| {
-            name.strip_prefix("build-").is_some_and(|rest| rest.len() == 64 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+            name.strip_prefix("build-")
+                .is_some_and(|rest| rest.len() == 64 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
         };
         self.store().pins()?.iter().filter(|n| is_old(n)).try_for_each(|name| Ok(self.store().unpin(name)?))
     }

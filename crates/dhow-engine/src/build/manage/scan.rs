@@ -191,9 +191,10 @@ fn steps(engine: &Engine, dir: &Path, scan: &mut Scan) -> Result<(), EngineError
             }
             // A layer that is not kept may be that of an image.
             let size = || engine.store().layer_size(&layer).ok();
-            let held = kept.get(&layer).copied().or_else(|| {
-                size().map(|size| KeptLayer { layer, size, named: true, leased: false })
-            });
+            let held = kept
+                .get(&layer)
+                .copied()
+                .or_else(|| size().map(|size| KeptLayer { layer, size, named: true, leased: false }));
             let Some(held) = held else {
                 scan.useless.push(path);
                 continue;

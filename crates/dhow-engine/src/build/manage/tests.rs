@@ -111,7 +111,10 @@ fn root_cache_mounts_go_unless_they_are_in_use() {
     fs::write(all.join(&name).join("sub/f"), vec![0; 100_000]).unwrap();
     let mark = use_mount(&all, &name, "deps").unwrap();
     let list = f.engine.build_cache().unwrap();
-    assert_eq!((list[0].description.as_str(), list[0].kind, list[0].in_use), ("cache mount deps", CacheKind::Mount, true));
+    assert_eq!(
+        (list[0].description.as_str(), list[0].kind, list[0].in_use),
+        ("cache mount deps", CacheKind::Mount, true)
+    );
     assert!(list[0].size >= 100_000, "{}", list[0].size);
     let everything = CachePrune { all: true, ..CachePrune::default() };
     assert!(prune(&f, &everything).is_empty());

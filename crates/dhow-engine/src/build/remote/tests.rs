@@ -207,8 +207,10 @@ impl Drop for Daemon {
 fn daemon() -> Daemon {
     let dir = tempfile::tempdir().unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let child = Command::new("git")
-        .args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1"])
+    // Not by `git daemon`, which would have it as a child that outlives it.
+    let programs = Command::new("git").arg("--exec-path").output().unwrap().stdout;
+    let child = Command::new(format!("{}/git-daemon", String::from_utf8(programs).unwrap().trim()))
+        .args(["--export-all", "--reuseaddr", "--listen=127.0.0.1"])
         .args([format!("--port={port}"), format!("--base-path={}", dir.path().display())])
         .env("GIT_CONFIG_COUNT", "1")
         .env("GIT_CONFIG_KEY_0", "safe.directory")
