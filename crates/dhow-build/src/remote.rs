@@ -200,6 +200,10 @@ fn parse_git(text: &str) -> Result<GitSource, String> {
     }
     if let Some(checksum) = &git.checksum {
         check_commit(checksum)?;
+        if git.reference.is_none() && matches!(checksum.len(), 40 | 64) {
+            // A URL that names a commit alone means that commit, wherever the branches are.
+            git.reference = Some(checksum.clone());
+        }
     }
     git.subdir = subdir.map(|s| clean_subdir(&s)).transpose()?.filter(|s| !s.is_empty());
     Ok(git)

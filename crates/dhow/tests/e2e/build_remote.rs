@@ -373,7 +373,7 @@ fn named_contexts() {
     // A stage that starts from a directory.
     builds(&d, "FROM other\nCOPY --from=busybox /bin/busybox /bin/sh\n", &["--build-context", &other]);
     assert_eq!(d.ok(&["run", "--rm", "x", "/bin/sh", "-c", "read a < /file; echo $a"]), "directory");
-    refuses(&d, "FROM busybox\nCOPY --from=n / /\n", &["--build-context", "n=/does/not/exist"], &["/does/not/exist"]);
+    d.fails(&["build", "--build-context", "n=/does/not/exist", &d.path("ctx")], 125, &["/does/not/exist"]);
 }
 
 #[test]

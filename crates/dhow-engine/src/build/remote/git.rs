@@ -52,7 +52,7 @@ impl<'a> GitTree<'a> {
         secrets: &Secrets<'_>,
     ) -> Result<Self, EngineError> {
         let token = auth_header(secrets, &source.remote);
-        let given = source.reference.as_deref().or(source.checksum.as_deref()).filter(|r| is_commit(r));
+        let given = source.reference.as_deref().filter(|r| is_commit(r));
         let (commit, reference) = match given {
             Some(commit) => (commit.to_owned(), None),
             None => {
