@@ -216,6 +216,12 @@ pub(crate) const NOT_YET: &[&str] = &[
     "volume",
 ];
 
+/// Flags that stand between the name of a group and its command.
+#[cfg(test)]
+pub(crate) fn group_flags(group: &str) -> Tables {
+    if group == "buildx" { commands::build::GROUP_FLAGS } else { &[] }
+}
+
 /// The command that these words begin with, and how many words it takes.
 pub(crate) fn find(words: &[String]) -> Option<(&'static Command, usize)> {
     let named = |text: &str| COMMANDS.iter().find(|c| c.name == text || c.aliases.contains(&text)).copied();

@@ -41,6 +41,7 @@ pub struct DownloadRequest<'a> {
 
 /// An answer.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and is taken apart at once")]
 pub enum Download {
     /// What the caller has is what there is.
     NotModified,

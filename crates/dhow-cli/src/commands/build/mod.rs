@@ -9,7 +9,9 @@ mod grammar;
 mod options;
 mod progress;
 
-pub(crate) use buildx::{GROUP_FLAGS, INSPECT, LS, USE, VERSION, check_group_flags};
+#[cfg(test)]
+pub(crate) use buildx::GROUP_FLAGS;
+pub(crate) use buildx::{INSPECT, LS, USE, VERSION, check_group_flags};
 pub(crate) use cache::{DU, PRUNE, PRUNE_X, prune_all};
 
 use crate::command::Command;
