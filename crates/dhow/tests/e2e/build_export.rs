@@ -308,7 +308,7 @@ fn hostile_caches_are_passed_over() {
     let shut = || {
         fs::remove_file(&layer).unwrap();
         fs::create_dir(&layer).unwrap();
-        fs::set_permissions(&layer, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&layer, fs::Permissions::from_mode(0o0)).unwrap();
     };
     for spoil in [&flip as &dyn Fn(), &link, &shut] {
         spoil();
