@@ -274,6 +274,13 @@ fn cache_mounts_travel_when_asked() {
     let third = dhow();
     elsewhere(&d, &third, &text(3), &[]);
     assert_eq!(third.ok(&["run", "--rm", "x"]), "");
+    // Nothing is run, so nothing is mounted, and what was there goes on all the same.
+    let (fourth, fifth) = (dhow(), dhow());
+    let next = fourth.path("next");
+    let to = format!("type=local,dest={next},mounts=true");
+    elsewhere(&d, &fourth, &text(1), &["--cache-from", &from, "--cache-to", &to]);
+    elsewhere(&d, &fifth, &text(4), &["--cache-from", &format!("type=local,src={next}")]);
+    assert_eq!(fifth.ok(&["run", "--rm", "x"]), "mark");
 }
 
 #[test]
