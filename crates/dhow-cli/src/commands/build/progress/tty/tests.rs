@@ -120,8 +120,8 @@ fn pulls_are_below() {
     t.screen.layer("aaaa", "Waiting", 0, 0);
     insta::assert_snapshot!(t.picture(100, 24, 60), @r"
     [+] Building 0.1s (0/4)|
-     => [1/4] FROM busybox                                0.1s|
-     => => 0123456789ab Downloading                1.5MB / 6MB|
+     => [1/4] FROM busybox                                 0.1s|
+     => => 0123456789ab Downloading                 1.5MB / 6MB|
     ");
 }
 
@@ -134,7 +134,7 @@ fn a_picture_replaces_the_one_before() {
     let second = text.split("\x1b[?25l").nth(2).unwrap();
     assert_eq!(
         second,
-        "\r\x1b[2A[+] Building 1.0s (0/4)\x1b[K\n => [1/4] FROM busybox            1.0s\x1b[K\n => => # x\x1b[K\n\x1b[J\x1b[?25h"
+        "\r\x1b[2A[+] Building 1.0s (0/4)\x1b[K\n => [1/4] FROM busybox             1.0s\x1b[K\n => => # x\x1b[K\n\x1b[J\x1b[?25h"
     );
     // Every picture ends with the cursor shown.
     assert_eq!(text.matches("\x1b[?25l").count(), text.matches("\x1b[?25h").count());
@@ -230,6 +230,6 @@ fn hostile_output_is_text() {
 #[test]
 fn wide_characters() {
     assert_eq!(width("日本e\u{301}🚀"), 7);
-    assert_eq!(fit("日本語日本語", "1s", 20, Style::Plain).text, "日本語日本語    1s");
+    assert_eq!(fit("日本語日本語", "1s", 20, Style::Plain).text, "日本語日本語     1s");
     assert_eq!(fit("日本語日本語", "", 8, Style::Plain).text, "日本語");
 }
