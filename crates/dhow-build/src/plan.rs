@@ -166,7 +166,7 @@ impl Planner<'_, '_> {
             self.visit(other)?;
             needs.push(other);
         }
-        let mut instructions = triggers(&base, stage)?;
+        let mut instructions = self.triggers(&base, stage)?;
         instructions.extend(stage.instructions.iter().cloned());
         let mut steps = Vec::with_capacity(instructions.len() + 1);
         if let Some(tree) = files {
@@ -199,6 +199,25 @@ impl Planner<'_, '_> {
             needs,
         });
         Ok(())
+    }
+
+    /// What the base of a stage has for whoever builds on it. A stage's own triggers count too, once: they are gone after
+    /// that, as an image's are.
+    fn triggers(&self, base: &Base, stage: &Stage) -> Result<Vec<Instruction>, BuildError> {
+        let texts: Vec<&String> = match base {
+            Base::Image(image) => image.config.config.on_build.iter().collect(),
+            Base::Stage(number) => {
+                let own = self.file.stages.get(*number).into_iter().flat_map(|s| &s.instructions);
+                own.filter_map(|i| if let Command::OnBuild(on) = &i.command { Some(&on.trigger) } else { None })
+                    .collect()
+            }
+            _ => Vec::new(),
+        };
+        let parse = |text: &String| {
+            let parsed = parse_trigger(text).map_err(|source| BuildError::Trigger { trigger: text.clone(), source });
+            parsed.map(|i| Instruction { span: stage.span, ..i }).map_err(at(stage.span, &stage.original))
+        };
+        texts.into_iter().map(parse).collect()
     }
 
     fn set(&mut self, number: usize, state: State) {
@@ -345,13 +364,4 @@ fn fetch<'a>(backend: &'a dyn Backend, request: RemoteRequest) -> Result<NamedTr
     let fetched = drive::block_on(backend.remote(request))?;
     let context = Context::from_directory(drive::block_on(fetched.open())?);
     Ok(NamedTree { context, lasting: false, _fetched: Some(fetched) })
-}
-
-fn triggers(base: &Base, stage: &Stage) -> Result<Vec<Instruction>, BuildError> {
-    let Base::Image(image) = base else { return Ok(Vec::new()) };
-    let parse = |text: &String| {
-        let parsed = parse_trigger(text).map_err(|source| BuildError::Trigger { trigger: text.clone(), source });
-        parsed.map(|i| Instruction { span: stage.span, ..i }).map_err(at(stage.span, &stage.original))
-    };
-    image.config.config.on_build.iter().map(parse).collect()
 }

@@ -3,7 +3,7 @@
 use crate::check::SYNTAX_ARG;
 use crate::error::BuildError;
 use crate::options::BuildOptions;
-use dhow_dockerfile::{ArgDecl, Expander, Expansion, checks};
+use dhow_dockerfile::{ArgDecl, Expander, Expansion, automatic_args, checks};
 use dhow_types::Platform;
 
 /// `PATH` of an image that has none.
@@ -57,23 +57,15 @@ fn get<'a>(list: &'a [(String, String)], name: &str) -> Option<&'a str> {
 }
 
 impl Globals {
-    /// The automatic platform arguments, then the `ARG`s before the first `FROM`.
-    pub(crate) fn new(escape: char, args: &[ArgDecl], options: &BuildOptions) -> Result<Self, BuildError> {
-        let host = Platform::host();
+    /// The automatic arguments, then the `ARG`s before the first `FROM`. `last_stage` is the name of the last stage.
+    pub(crate) fn new(
+        escape: char,
+        args: &[ArgDecl],
+        last_stage: Option<&str>,
+        options: &BuildOptions,
+    ) -> Result<Self, BuildError> {
         let target = options.platform.clone().unwrap_or_else(Platform::host);
-        let mut values = Vec::new();
-        for (prefix, platform) in [("TARGET", &target), ("BUILD", &host)] {
-            let fields = [
-                ("PLATFORM", platform.to_string()),
-                ("OS", platform.os.clone()),
-                ("ARCH", platform.architecture.clone()),
-                ("VARIANT", platform.variant.clone().unwrap_or_default()),
-                ("OSVERSION", String::new()),
-            ];
-            values.extend(fields.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)));
-        }
-        let stage = options.target.as_deref().filter(|t| !t.is_empty()).unwrap_or("default");
-        values.push(("TARGETSTAGE".to_owned(), stage.to_owned()));
+        let mut values = automatic_args(&target, options.target.as_deref(), last_stage);
         for (name, value) in &options.build_args {
             if values.iter().any(|(n, _)| n == name) {
                 set(&mut values, name, value.clone());
@@ -197,7 +189,7 @@ mod tests {
     #[test]
     fn precedence() {
         let options = BuildOptions { build_args: vec![("G".into(), "given".into())], ..BuildOptions::default() };
-        let globals = Globals::new('\\', &[arg("G", Some("x")), arg("H", Some("$G-h"))], &options).unwrap();
+        let globals = Globals::new('\\', &[arg("G", Some("x")), arg("H", Some("$G-h"))], None, &options).unwrap();
         assert_eq!(globals.expand("$G $H $NOPE").unwrap().text, "given given-h ");
         let mut scope = Scope::default();
         let env = vec!["E=env".to_owned()];

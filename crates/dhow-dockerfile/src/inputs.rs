@@ -136,12 +136,10 @@ impl<'a> Globals<'a> {
     }
 }
 
-/// The automatic platform arguments; a build argument of the same name wins.
-fn automatic(file: &Dockerfile, inputs: &Inputs) -> BTreeMap<String, String> {
-    let host = Platform::host();
-    let target = inputs.platform.cloned().unwrap_or_else(Platform::host);
-    let mut values = BTreeMap::new();
-    for (prefix, platform) in [("TARGET", &target), ("BUILD", &host)] {
+/// The automatic arguments of a build: where it builds, what for, and which stage. `last` is the name of the last stage.
+pub fn automatic_args(target: &Platform, stage: Option<&str>, last: Option<&str>) -> Vec<(String, String)> {
+    let mut values = Vec::new();
+    for (prefix, platform) in [("TARGET", target), ("BUILD", &Platform::host())] {
         let fields = [
             ("PLATFORM", platform.to_string()),
             ("OS", platform.os.clone()),
@@ -151,9 +149,16 @@ fn automatic(file: &Dockerfile, inputs: &Inputs) -> BTreeMap<String, String> {
         ];
         values.extend(fields.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)));
     }
+    let stage = stage.filter(|t| !t.is_empty()).or(last).unwrap_or("default");
+    values.push(("TARGETSTAGE".to_owned(), stage.to_owned()));
+    values
+}
+
+/// The same by name; a build argument of the same name wins.
+fn automatic(file: &Dockerfile, inputs: &Inputs) -> BTreeMap<String, String> {
+    let target = inputs.platform.cloned().unwrap_or_else(Platform::host);
     let last = file.stages.last().and_then(|s| s.from.name.as_deref());
-    let stage = inputs.target.filter(|t| !t.is_empty()).or(last).unwrap_or("default");
-    values.insert("TARGETSTAGE".to_owned(), stage.to_owned());
+    let mut values: BTreeMap<_, _> = automatic_args(&target, inputs.target, last).into_iter().collect();
     for (name, value) in inputs.build_args {
         if let Some(slot) = values.get_mut(name) {
             slot.clone_from(value);

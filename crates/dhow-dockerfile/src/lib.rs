@@ -34,7 +34,7 @@ pub use expand::{Expander, Expansion};
 pub use glob::BadPattern;
 pub use heredoc::{Heredoc, strip_leading_tabs};
 pub use ignore::{IgnoreError, IgnoreList, ParentMatch};
-pub use inputs::{BaseFacts, InputError, Inputs};
+pub use inputs::{BaseFacts, InputError, Inputs, automatic_args};
 pub use instruction::{
     Add, ArgDecl, CacheSharing, Command, CommandLine, Copy, FileSources, From, HealthProbe, InlineFile, Instruction,
     KeyValue, Layout, MountKind, OnBuild, Run, RunMount, RunNetwork, Span,

@@ -6,6 +6,7 @@
 
 pub mod census;
 pub mod dhow;
+pub mod git;
 pub mod image;
 pub mod net;
 pub mod process;
@@ -15,6 +16,7 @@ pub mod victim;
 
 pub use census::Census;
 pub use dhow::{Dhow, Output};
+pub use git::Repositories;
 pub use image::{Entry, ImageBuilder, Tar, busybox_image};
 pub use net::{Inside, NetNs};
 pub use pty::Pty;

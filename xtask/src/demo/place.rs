@@ -75,10 +75,32 @@ impl Place {
             end_registry(&pid);
             sh::remove(&self.work.join("registry.pid"))?;
         }
+        self.wait_for_monitors()?;
         if let Ok(before) = sh::text(&self.work.join("network-before")) {
             HostNetwork::from_text(&before).restore()?;
         }
         sh::remove(&self.work.join("network-before"))
+    }
+
+    /// A monitor's last work is to heal its engine, bridge and rules included: they can be removed only after that.
+    fn wait_for_monitors(&self) -> Result {
+        let root = self.work.join("root");
+        let is_monitor = |pid: &std::ffi::OsStr| {
+            let line = std::fs::read(std::path::Path::new("/proc").join(pid).join("cmdline")).unwrap_or_default();
+            let words: Vec<&[u8]> = line.split(|b| *b == 0).collect();
+            words.get(1) == Some(&&b"monitor"[..]) && words.get(2) == Some(&root.as_os_str().as_encoded_bytes())
+        };
+        let start = Instant::now();
+        loop {
+            let processes = std::fs::read_dir("/proc").context("/proc")?.flatten();
+            if !processes.map(|p| p.file_name()).any(|pid| is_monitor(&pid)) {
+                return Ok(());
+            }
+            if start.elapsed() > Duration::from_secs(10) {
+                return Err(sh::Failure::new("a monitor of the tour does not end"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Starts Debian's registry with a password file; its images persist from tour to tour.

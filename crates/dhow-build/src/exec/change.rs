@@ -32,7 +32,7 @@ pub fn apply_change(config: &mut ExecConfig, text: &str) -> Result<(), BuildErro
 }
 
 fn change(state: &mut StageState, command: &Command) -> Result<(), BuildError> {
-    let globals = Globals::new('\\', &[], &BuildOptions::default())?;
+    let globals = Globals::new('\\', &[], None, &BuildOptions::default())?;
     match command {
         Command::Run(_) | Command::Copy(_) | Command::Add(_) | Command::Arg(_) | Command::From(_) => {
             Err(BuildError::Invalid(format!("{} is not a valid change command", command.name().to_lowercase())))

@@ -1,8 +1,9 @@
 //! The finished image's config.
 
-use super::Builder;
 use super::stage::StageState;
+use super::{Builder, TICK};
 use crate::backend::CachedStep;
+use crate::drive;
 use crate::error::BuildError;
 use crate::key::KeyBuilder;
 use dhow_oci::image::{ImageConfig, MAX_DOCUMENT};
@@ -42,10 +43,15 @@ impl Builder<'_> {
         key.bytes(&serde_json::to_vec(config).map_err(BuildError::Config)?);
         let key = key.finish();
         // Only a build that did nothing new is the same as an earlier one.
-        if self.all_cached.get()
-            && !self.options.no_cache
-            && let Some(known) = self.backend.cache_get(&key)?
-        {
+        let is_same = self.all_cached.get() && !self.options.no_cache;
+        let known = || if is_same { self.backend.cache_get(&key) } else { Ok(None) };
+        if let Some(known) = known()? {
+            return Ok(known.created);
+        }
+        // The build that did the steps may be about to say when. It waits for nothing any more.
+        let claim = self.backend.claim(key);
+        let _claim = drive::block_on_with_tick(claim, TICK, &mut || self.backend.tick())?;
+        if let Some(known) = known()? {
             return Ok(known.created);
         }
         let created = self.stamp();

@@ -89,7 +89,8 @@ fn try_build(
 ) -> Result<Built, BuildError> {
     let file = Dockerfile::parse(source)?;
     let options = &with_epoch(options)?;
-    let globals = Globals::new(file.directives.escape, &file.global_args, options)?;
+    let last = file.stages.last().and_then(|s| s.from.name.as_deref());
+    let globals = Globals::new(file.directives.escape, &file.global_args, last, options)?;
     warn_unused(&file, &globals, output);
     let (plan, named) = plan::plan(&file, options, &globals, backend)?;
     check::report(&file, options, &plan, context.map(Context::ignore), output)?;
@@ -270,9 +271,8 @@ impl Builder<'_> {
             return Ok(None);
         }
         let hit = self.usable(key)?;
-        match hit {
-            Some(_) => self.event(&BuildEvent::Cached { step: state.step }),
-            None => self.all_cached.set(false),
+        if hit.is_some() {
+            self.event(&BuildEvent::Cached { step: state.step });
         }
         Ok(hit)
     }
@@ -300,7 +300,7 @@ impl Builder<'_> {
             Poll::Pending => {
                 self.event(&BuildEvent::Note {
                     step: state.step,
-                    text: "waiting for another build that does the same",
+                    text: "the same is being done elsewhere; waiting for it",
                 });
                 claim.await?
             }
@@ -310,7 +310,10 @@ impl Builder<'_> {
                 self.event(&BuildEvent::Cached { step: state.step });
                 Ok(Found::Step(step))
             }
-            None => Ok(Found::Nothing(claim)),
+            None => {
+                self.all_cached.set(false);
+                Ok(Found::Nothing(claim))
+            }
         }
     }
 

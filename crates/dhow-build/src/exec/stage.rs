@@ -78,7 +78,9 @@ impl Builder<'_> {
             Base::Stage(number) => {
                 let base = self.finished.borrow().get(number).cloned();
                 let base = base.ok_or_else(|| BuildError::NoStage(number.to_string()))?;
-                StageState { cmd_set: false, made: None, ..base }
+                let mut state = StageState { cmd_set: false, made: None, ..base };
+                state.config.config.on_build.clear();
+                state
             }
             Base::Scratch(platform) => {
                 let mut config = ImageConfig::scratch(platform);

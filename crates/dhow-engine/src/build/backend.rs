@@ -83,11 +83,12 @@ impl EngineBackend<'_> {
     /// Runs work on a workspace's merged root.
     async fn with_root(&self, workspace: &Workspace, work: &mut Work<'_>) -> Result<Vec<u8>, BackendError> {
         let (upper, work_dir) = (workspace.scratch.upper(), workspace.scratch.work());
-        let rootfs = if workspace.lower.is_empty() {
+        let lower = self.staged.lower(self.engine, workspace).map_err(wrap)?;
+        let rootfs = if lower.is_empty() {
             // Nothing below: the upper directory is the root.
             Rootfs::Directory(&upper)
         } else {
-            Rootfs::Overlay { lower: &workspace.lower, upper: &upper, work: &work_dir, volatile: true }
+            Rootfs::Overlay { lower: &lower, upper: &upper, work: &work_dir, volatile: true }
         };
         // Layers must not move while a helper mounts them.
         let _busy = Busy::new(&self.helpers);
@@ -220,7 +221,8 @@ impl Backend for EngineBackend<'_> {
                 }
             }
             let workspace = self.staged.workspace(self.engine, layers).map_err(wrap)?;
-            let exit_code = run::run(self.engine, &workspace, step, &scratches, output).await.map_err(wrap)?;
+            let exit_code =
+                run::run(self.engine, &self.staged, &workspace, step, &scratches, output).await.map_err(wrap)?;
             if exit_code != 0 {
                 return Ok(RunOutcome { exit_code, layer: None });
             }

@@ -31,8 +31,8 @@ struct Layer {
 /// A directory to work in, on top of some layers.
 pub(super) struct Workspace {
     pub(super) scratch: ScratchDir,
-    /// Overlay lower directories, topmost first.
-    pub(super) lower: Vec<PathBuf>,
+    /// What lies below, lowest first. Where it is changes when layers are published; see [`Staged::lower`].
+    layers: Vec<Digest>,
     /// How the root looks before the work.
     root: RootAttributes,
 }
@@ -59,6 +59,21 @@ impl Staged {
         let scratch = engine.store().new_upper()?;
         let upper = scratch.upper();
         let staged = self.layers.borrow();
+        let root = match layers.iter().rev().find_map(|l| staged.get(l)) {
+            None => engine.store().prepare_upper(&upper, layers)?,
+            Some(Layer { root, .. }) => {
+                apply(root, &upper)?;
+                root.clone()
+            }
+        };
+        Ok(Workspace { scratch, layers: layers.to_vec(), root })
+    }
+
+    /// The overlay lower directories of a workspace, topmost first. They hold until layers are published, which can happen
+    /// whenever the caller waits for something.
+    pub(super) fn lower(&self, engine: &Engine, workspace: &Workspace) -> Result<Vec<PathBuf>, EngineError> {
+        let layers = workspace.layers.as_slice();
+        let staged = self.layers.borrow();
         let stored = layers.iter().take_while(|l| !staged.contains_key(l)).count();
         let (below, above) = layers.split_at(stored);
         let mut lower: Vec<PathBuf> = above
@@ -70,15 +85,7 @@ impl Staged {
         // The same layer twice: the upper one covers all of the lower one, and overlayfs refuses it.
         let mut seen = HashSet::new();
         lower.retain(|path| seen.insert(path.clone()));
-        let last_staged = above.iter().rev().find_map(|l| staged.get(l));
-        let root = match last_staged {
-            None => engine.store().prepare_upper(&upper, layers)?,
-            Some(Layer { root, .. }) => {
-                apply(root, &upper)?;
-                root.clone()
-            }
-        };
-        Ok(Workspace { scratch, lower, root })
+        Ok(lower)
     }
 
     /// Turns a workspace into a staged layer; `None` when nothing changed. `mounted` are paths that something was mounted
@@ -91,7 +98,7 @@ impl Staged {
         mounted: &[&str],
     ) -> Result<Option<Digest>, EngineError> {
         let upper = workspace.scratch.upper();
-        stubs::remove(&upper, &workspace.lower, mounted)?;
+        stubs::remove(&upper, &|| self.lower(engine, &workspace), mounted)?;
         let directory = open(&upper)?;
         if let Some(epoch) = clamp {
             // On disk too, so that later steps see the times that the image will have.

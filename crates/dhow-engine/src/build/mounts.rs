@@ -8,7 +8,7 @@ use dhow_store::ScratchDir;
 use dhow_sys::lock::FileLock;
 use dhow_types::Digest;
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,8 +26,8 @@ pub(super) struct Mounts {
 }
 
 impl Mounts {
-    /// Adds a mount. `scratches` are directories that the builder has filled, `spare` is one for a cache that is in use.
-    pub(super) async fn add(
+    /// Adds a mount; [`Mounts::lock`] comes before. `scratches` are directories that the builder has filled, `spare` is one for a cache that is in use.
+    pub(super) fn add(
         &mut self,
         engine: &Engine,
         mounted: &Mounted,
@@ -41,7 +41,7 @@ impl Mounts {
                 bind(&scratch.upper().join(name), &mounted.target, mounted.read_only)
             }
             MountSource::Cache { id, sharing, mode, owner } => {
-                let directory = self.cache(engine, id, *sharing, spare).await?;
+                let directory = self.cache(engine, id, *sharing, spare)?;
                 if let Some(fresh) = make(&directory)? {
                     let fail = || EngineError::errno("set attributes of", &directory);
                     fchown(&fresh, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1))).map_err(fail())?;
@@ -65,7 +65,7 @@ impl Mounts {
     }
 
     /// Directory of a cache. Its name is hashed, so that no id can lead anywhere.
-    async fn cache(
+    fn cache(
         &mut self,
         engine: &Engine,
         id: &str,
@@ -80,21 +80,44 @@ impl Mounts {
         if sharing == CacheSharing::Shared {
             return Ok(directory);
         }
+        if sharing == CacheSharing::Locked || self.try_lock(&all, &name)? {
+            return Ok(directory);
+        }
+        // Somebody has it: this command gets an empty one, which ends with it.
+        Ok(spare.join(format!("cache-{}", self.list.len())))
+    }
+
+    /// Waits for every cache that nobody else may use meanwhile, in the order of their names: so two commands that want the
+    /// same ones never wait for each other.
+    pub(super) async fn lock(&mut self, engine: &Engine, mounted: &[Mounted]) -> Result<(), EngineError> {
+        let locked = mounted.iter().filter_map(|m| match &m.source {
+            MountSource::Cache { id, sharing: CacheSharing::Locked, .. } => Some((Digest::of(id.as_bytes()).hex(), id)),
+            _ => None,
+        });
+        let names: BTreeMap<String, &String> = locked.collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let all = super::cache::folder(engine, "mounts")?;
+        for (name, id) in names {
+            // Before the lock, which may be removed with an unused cache.
+            self.uses.push(super::cache::use_mount(&all, &name, id)?);
+            while !self.try_lock(&all, &name)? {
+                // It may be another stage of this build that has it, so this must not stop the thread.
+                drive::sleep(AGAIN).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn try_lock(&mut self, all: &Path, name: &str) -> Result<bool, EngineError> {
         let path = all.join(format!("{name}.lock"));
         let fail = || EngineError::state("lock", &path);
-        let open = || File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        loop {
-            if let Some(lock) = FileLock::try_acquire(open().map_err(fail())?).map_err(fail())? {
-                self.locks.push(lock);
-                return Ok(directory);
-            }
-            if sharing == CacheSharing::Private {
-                // Somebody has it: this command gets an empty one, which ends with it.
-                return Ok(spare.join(format!("cache-{}", self.list.len())));
-            }
-            // It may be another stage of this build that has it, so this must not stop the thread.
-            drive::sleep(AGAIN).await;
-        }
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail())?;
+        let lock = FileLock::try_acquire(file).map_err(fail())?;
+        let is_ours = lock.is_some();
+        self.locks.extend(lock);
+        Ok(is_ours)
     }
 }
 

@@ -3,7 +3,7 @@
 //! It has an id and a live lock like every container, but no record: when this process is killed, healing finds the lock
 //! free and ends what is left of it.
 
-use super::layers::Workspace;
+use super::layers::{Staged, Workspace};
 use super::mounts::Mounts;
 use crate::container::record::{HostRecord, ProcessRecord, Record, ResourceRecord, SecurityRecord};
 use crate::container::{self, Prepared};
@@ -24,7 +24,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::slice;
 
@@ -58,6 +58,7 @@ impl Drop for Held<'_> {
 /// Runs a command on a workspace's merged root and returns its exit code.
 pub(super) async fn run(
     engine: &Engine,
+    staged: &Staged,
     workspace: &Workspace,
     step: &RunStep,
     scratches: &HashMap<usize, ScratchDir>,
@@ -65,8 +66,9 @@ pub(super) async fn run(
 ) -> Result<i64, EngineError> {
     // Before anything is taken: a cache may have to be waited for.
     let mut mounts = Mounts::default();
+    mounts.lock(engine, &step.mounts).await?;
     for mounted in &step.mounts {
-        mounts.add(engine, mounted, scratches, workspace.scratch.path()).await?;
+        mounts.add(engine, mounted, scratches, workspace.scratch.path())?;
     }
     let dir = workspace.scratch.path();
     let (id, live) = engine.take_new_live()?;
@@ -86,7 +88,9 @@ pub(super) async fn run(
     let (cgroup, _warnings) = Cgroup::create(&prepared.spec.linux.cgroups_path, &prepared.spec.linux.resources)
         .map_err(|e| EngineError::StartFailed { code: 128, message: dhow_types::report(&e) })?;
     held.cgroup = Some(cgroup);
-    let launched = launch(engine, workspace, &record, &prepared, &held)?;
+    // At last, since nothing is waited for from here until the root is mounted.
+    let lower = staged.lower(engine, workspace)?;
+    let launched = launch(engine, (workspace, &lower), &record, &prepared, &held)?;
     let process = Rc::new(launched.pidfd);
     pump(launched.stdout, launched.stderr, output).await?;
     drive::readable(slice::from_ref(&process)).await;
@@ -168,7 +172,7 @@ fn write_private(path: &Path, content: &[u8]) -> Result<(), EngineError> {
 
 fn launch(
     engine: &Engine,
-    workspace: &Workspace,
+    (workspace, lower): (&Workspace, &[PathBuf]),
     record: &Record,
     prepared: &Prepared,
     held: &Held<'_>,
@@ -188,11 +192,11 @@ fn launch(
     let missing = || EngineError::Invalid("no cgroup was made".to_owned());
     dhow_runtime::launch(LaunchRequest {
         spec: &prepared.spec,
-        rootfs: if workspace.lower.is_empty() {
+        rootfs: if lower.is_empty() {
             Rootfs::Directory(&upper)
         } else {
             // A killed build is built again, so nothing needs to reach the disk before its end.
-            Rootfs::Overlay { lower: &workspace.lower, upper: &upper, work: &work, volatile: true }
+            Rootfs::Overlay { lower, upper: &upper, work: &work, volatile: true }
         },
         user: &record.process.user,
         group_add: &[],

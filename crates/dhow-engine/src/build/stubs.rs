@@ -14,8 +14,11 @@ use std::path::{Path, PathBuf};
 /// Mounted into every command.
 const ALWAYS: [&str; 6] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev", "/proc", "/sys"];
 
+/// The directories below an upper one, topmost first.
+type Lower<'a> = dyn Fn() -> Result<Vec<PathBuf>, EngineError> + 'a;
+
 /// Removes the stubs of what is always mounted, and of these paths.
-pub(super) fn remove(upper: &Path, lower: &[PathBuf], mounted: &[&str]) -> Result<(), EngineError> {
+pub(super) fn remove(upper: &Path, lower: &Lower<'_>, mounted: &[&str]) -> Result<(), EngineError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = |path: &PathBuf| rustix::fs::open(path, flags, Mode::empty()).map_err(EngineError::errno("open", path));
     let root = open(&upper.to_owned())?;
@@ -27,7 +30,7 @@ pub(super) fn remove(upper: &Path, lower: &[PathBuf], mounted: &[&str]) -> Resul
             continue;
         }
         if lowers.is_none() {
-            lowers = Some(lower.iter().map(open).collect::<Result<_, _>>()?);
+            lowers = Some(lower()?.iter().map(open).collect::<Result<_, _>>()?);
         }
         remove_one(&root, lowers.as_deref().unwrap_or_default(), &names).map_err(EngineError::errno("clean", upper))?;
     }
@@ -113,7 +116,7 @@ mod tests {
         fs::create_dir_all(upper.join("dev")).unwrap();
         fs::create_dir_all(upper.join("new/deep/cache")).unwrap();
         fs::write(upper.join("etc/hosts"), "").unwrap();
-        let lowers = [lower.clone()];
+        let lowers = || Ok(vec![lower.clone()]);
         remove(&upper, &lowers, &["/new/deep/cache"]).unwrap();
         assert_eq!(fs::read_dir(&upper).unwrap().count(), 0);
 
@@ -143,7 +146,7 @@ mod tests {
         fs::create_dir(host.join("stub")).unwrap();
         symlink(&host, upper.join("etc")).unwrap();
         symlink(&host, upper.join("x")).unwrap();
-        remove(&upper, &[], &["/x/stub", "/x/../host/stub"]).unwrap();
+        remove(&upper, &|| Ok(Vec::new()), &["/x/stub", "/x/../host/stub"]).unwrap();
         assert!(host.join("hosts").exists() && host.join("stub").exists());
     }
 }

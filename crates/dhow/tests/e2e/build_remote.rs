@@ -1,14 +1,14 @@
 //! `build` with sources from elsewhere: URLs, repositories, named contexts.
 
+use crate::building::{build, builds, refuses};
 use crate::{dhow, lines};
 use dhow_testkit::image::gzip;
-use dhow_testkit::{Dhow, Entry, Tar};
+use dhow_testkit::{Dhow, Entry, Repositories, Tar};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl Web {
 
 /// git's own daemon in the engine's network.
 struct Daemon {
-    base: PathBuf,
+    repositories: Repositories,
     port: u16,
     child: Child,
 }
@@ -83,7 +83,7 @@ impl Drop for Daemon {
 
 fn daemon(d: &Dhow) -> Daemon {
     let base = d.dir().join("repositories");
-    fs::create_dir_all(&base).unwrap();
+    let repositories = Repositories::new(&base);
     let (port, child) = d.net().enter(|| {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         // Not by `git daemon`, which would have it as a child that outlives it.
@@ -100,67 +100,20 @@ fn daemon(d: &Dhow) -> Daemon {
         }
         (port, child)
     });
-    Daemon { base, port, child }
+    Daemon { repositories, port, child }
+}
+
+impl Deref for Daemon {
+    type Target = Repositories;
+
+    fn deref(&self) -> &Repositories {
+        &self.repositories
+    }
 }
 
 impl Daemon {
     fn url(&self, name: &str) -> String {
         format!("git://127.0.0.1:{}/{name}", self.port)
-    }
-
-    fn git(&self, name: &str, args: &[&str]) -> String {
-        let out = Command::new("git")
-            .args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"])
-            .args(args)
-            .current_dir(self.base.join(name))
-            .env("GIT_COMMITTER_DATE", "1700000000 +0000")
-            .env("GIT_AUTHOR_DATE", "1700000000 +0000")
-            .output()
-            .unwrap();
-        assert!(out.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8_lossy(&out.stdout).trim().to_owned()
-    }
-
-    /// A repository with these files; returns the commit.
-    fn repository(&self, name: &str, files: &[(&str, &str)]) -> String {
-        let path = self.base.join(name);
-        if !path.exists() {
-            fs::create_dir_all(&path).unwrap();
-            self.git(name, &["init", "-q"]);
-        }
-        for (file, content) in files {
-            let file = path.join(file);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            match content.strip_prefix("-> ") {
-                Some(target) => symlink(target, file).unwrap(),
-                None => fs::write(file, content).unwrap(),
-            }
-        }
-        self.git(name, &["add", "-A"]);
-        self.git(name, &["commit", "-q", "-m", "x"]);
-        self.git(name, &["rev-parse", "HEAD"])
-    }
-}
-
-fn build(d: &Dhow, dockerfile: &str, options: &[&str]) -> (i32, String) {
-    d.file("ctx/Dockerfile", dockerfile);
-    let out = d.run(&[&["build", "-t", "x"], options, &[d.path("ctx").as_str()]].concat());
-    (out.code, out.stdout + &out.stderr)
-}
-
-#[track_caller]
-fn builds(d: &Dhow, dockerfile: &str, options: &[&str]) -> String {
-    let (code, text) = build(d, dockerfile, options);
-    assert_eq!(code, 0, "{text}");
-    text
-}
-
-#[track_caller]
-fn refuses(d: &Dhow, dockerfile: &str, options: &[&str], words: &[&str]) {
-    let (code, text) = build(d, dockerfile, options);
-    assert_eq!(code, 1, "{text}");
-    for word in words {
-        assert!(text.contains(word), "'{word}' is not in: {text}");
     }
 }
 
@@ -251,6 +204,8 @@ fn add_of_a_repository() {
     assert!(!again.contains("git "), "{again}");
     builds(&d, &format!("FROM busybox\nADD --keep-git-dir=true --checksum={commit} {url}#v1 /r\n"), &[]);
     assert_eq!(show(&d, "cat /r/.git/HEAD; test -d /r/.git/objects && echo yes"), format!("{commit}\nyes"));
+    let head = g.git("r", &["rev-parse", "HEAD"]);
+    refuses(&d, &format!("FROM busybox\nADD --checksum={commit} {url} /r\n"), &[], &["expected checksum", &head]);
     refuses(&d, &format!("FROM busybox\nADD {url}#none /r\n"), &[], &["does not contain ref \"none\""]);
     refuses(&d, &format!("FROM busybox\nADD {url}#main:none /r\n"), &[], &["has no directory \"none\""]);
 }

@@ -5,8 +5,11 @@
 
 mod attacks;
 mod build;
+mod build_cache;
 mod build_export;
+mod build_progress;
 mod build_remote;
+mod building;
 mod dockerfiles;
 mod errors;
 mod images;

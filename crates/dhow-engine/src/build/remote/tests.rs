@@ -4,12 +4,14 @@ use super::*;
 use crate::{Engine, EngineConfig};
 use dhow_build::{REMOTE_FILE, drive};
 use dhow_registry::{NoCredentials, RegistryConfig};
+use dhow_testkit::Repositories;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -192,6 +194,7 @@ fn root_checksums_and_missing_files() {
 
 /// Repositories behind `git daemon`.
 struct Daemon {
+    repositories: Repositories,
     dir: tempfile::TempDir,
     port: u16,
     child: Child,
@@ -225,45 +228,21 @@ fn daemon() -> Daemon {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Daemon { dir, port, child }
+    let repositories = Repositories::new(dir.path());
+    Daemon { dir, repositories, port, child }
+}
+
+impl Deref for Daemon {
+    type Target = Repositories;
+
+    fn deref(&self) -> &Repositories {
+        &self.repositories
+    }
 }
 
 impl Daemon {
     fn url(&self, name: &str) -> String {
         format!("git://127.0.0.1:{}/{name}", self.port)
-    }
-
-    fn git(&self, name: &str, args: &[&str]) -> String {
-        let out = Command::new("git")
-            .args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"])
-            .args(["-c", "protocol.file.allow=always"])
-            .args(args)
-            .current_dir(self.dir.path().join(name))
-            .env("GIT_COMMITTER_DATE", "1700000000 +0000")
-            .output()
-            .unwrap();
-        assert!(out.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8_lossy(&out.stdout).trim().to_owned()
-    }
-
-    /// A repository with these files; returns the commit.
-    fn repository(&self, name: &str, files: &[(&str, &str)]) -> String {
-        let path = self.dir.path().join(name);
-        if !path.exists() {
-            fs::create_dir_all(&path).unwrap();
-            self.git(name, &["init", "-q"]);
-        }
-        for (file, content) in files {
-            let file = path.join(file);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            match content.strip_prefix("-> ") {
-                Some(target) => symlink(target, file).unwrap(),
-                None => fs::write(file, content).unwrap(),
-            }
-        }
-        self.git(name, &["add", "-A"]);
-        self.git(name, &["commit", "-q", "-m", "x"]);
-        self.git(name, &["rev-parse", "HEAD"])
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a cache says: steps by their keys, and which blobs are their layers. `docs/formats/build-cache.md` describes it.
+//! What a cache says: steps by their keys, and which blobs are their layers. `docs/formats/build-cache-transport.md` describes it.
 //!
 //! A cache is an OCI image manifest whose config is a [`Document`] of this type. Everything in it is somebody else's word:
 //! lists are bounded by the size of documents, places in lists are looked up, layers are verified by their diff ID when

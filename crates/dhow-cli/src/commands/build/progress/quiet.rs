@@ -26,32 +26,16 @@ pub(super) fn begin(terminal: bool) -> View {
 
 impl<W: Write> BuildOutput for Quiet<W> {
     fn event(&mut self, event: &BuildEvent<'_>) {
-        let now = Instant::now();
-        match event {
-            BuildEvent::StepStarted { step, total, stage, text } => {
-                self.steps.start(*step, *total, *stage, text, now);
-            }
-            BuildEvent::Output { step, stderr, bytes } => {
-                self.steps.output(*step, *stderr, bytes);
-            }
-            BuildEvent::StepDone { step, duration, .. } => {
-                self.steps.end(*step, Some(*duration), now);
-                self.steps.forget(*step);
-            }
-            BuildEvent::StepFailed { step } => {
-                self.steps.end(*step, None, now);
-            }
-            BuildEvent::Failed { excerpt } => {
-                let mut text = self.steps.failure();
-                text.extend_from_slice(excerpt.trim_end().as_bytes());
-                text.push(b'\n');
-                // If nobody reads it, the exit code still says it.
-                let _ = match self.terminal {
-                    true => self.out.write_all(terminal_safe_log(&String::from_utf8_lossy(&text)).as_bytes()),
-                    false => self.out.write_all(&text),
-                };
-            }
-            _ => {}
+        self.steps.take(event, Instant::now());
+        if let BuildEvent::Failed { excerpt } = event {
+            let mut text = self.steps.failure();
+            text.extend_from_slice(excerpt.trim_end().as_bytes());
+            text.push(b'\n');
+            // If nobody reads it, the exit code still says it.
+            let _ = match self.terminal {
+                true => self.out.write_all(terminal_safe_log(&String::from_utf8_lossy(&text)).as_bytes()),
+                false => self.out.write_all(&text),
+            };
         }
     }
 }

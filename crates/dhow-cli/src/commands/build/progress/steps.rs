@@ -1,5 +1,6 @@
 //! What every view knows of the steps of a build.
 
+use dhow_engine::BuildEvent;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,26 @@ impl Steps {
     /// No steps; `keep` lines of output will be kept of each.
     pub(super) fn new(keep: usize) -> Self {
         Self { all: Vec::new(), total: 0, keep, failed: None }
+    }
+
+    /// Notes what an event says of a step, for views that show no line as it comes.
+    pub(super) fn take(&mut self, event: &BuildEvent<'_>, now: Instant) {
+        match event {
+            BuildEvent::StepStarted { step, total, stage, text } => self.start(*step, *total, *stage, text, now),
+            BuildEvent::Cached { step } => self.cached(*step),
+            BuildEvent::Note { step, text } => self.note(*step, text),
+            BuildEvent::Output { step, stderr, bytes } => {
+                self.output(*step, *stderr, bytes);
+            }
+            BuildEvent::StepDone { step, duration, .. } => {
+                self.end(*step, Some(*duration), now);
+                self.forget(*step);
+            }
+            BuildEvent::StepFailed { step } => {
+                self.end(*step, None, now);
+            }
+            BuildEvent::Warning { .. } | BuildEvent::Failed { .. } | BuildEvent::Done { .. } => {}
+        }
     }
 
     pub(super) fn start(&mut self, number: usize, total: usize, stage: Option<&str>, text: &str, now: Instant) {

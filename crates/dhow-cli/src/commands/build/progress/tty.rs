@@ -142,22 +142,8 @@ impl Screen {
     }
 
     fn take(&mut self, event: &BuildEvent<'_>, now: Instant) {
+        self.steps.take(event, now);
         match event {
-            BuildEvent::StepStarted { step, total, stage, text } => {
-                self.steps.start(*step, *total, *stage, text, now);
-            }
-            BuildEvent::Cached { step } => self.steps.cached(*step),
-            BuildEvent::Note { step, text } => self.steps.note(*step, text),
-            BuildEvent::Output { step, stderr, bytes } => {
-                self.steps.output(*step, *stderr, bytes);
-            }
-            BuildEvent::StepDone { step, duration, .. } => {
-                self.steps.end(*step, Some(*duration), now);
-                self.steps.forget(*step);
-            }
-            BuildEvent::StepFailed { step } => {
-                self.steps.end(*step, None, now);
-            }
             BuildEvent::Warning { text, .. } => self.warnings.push((*text).to_owned()),
             BuildEvent::Failed { excerpt } => {
                 self.finish(now);
@@ -166,7 +152,7 @@ impl Screen {
                 self.write(&(text.join("\n") + "\n"));
                 return;
             }
-            BuildEvent::Done { .. } => {}
+            _ => {}
         }
         self.draw_seldom(now);
     }
