@@ -34,8 +34,10 @@ impl Pty {
         let master = File::from(master);
         let slave = terminal();
         set_size(&slave, rows, cols);
-        // setsid(1) makes the terminal the controlling one and then becomes the program.
-        let mut whole = Command::new("setsid");
+        // A test that was started in the background inherits that the keyboard's signals are ignored; at a terminal they are
+        // not. setsid(1) makes the terminal the controlling one and then becomes the program.
+        let mut whole = Command::new("env");
+        whole.args(["--default-signal=INT,QUIT", "setsid"]);
         whole.arg("--ctty").arg(command.get_program()).args(command.get_args());
         for (key, value) in command.get_envs() {
             match value {
