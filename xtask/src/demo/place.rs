@@ -64,7 +64,9 @@ impl Place {
 
     /// Removes containers, registry, bridge and rules of this and of earlier tours. Images in the registry stay.
     pub fn clear(&self) -> Result {
-        if self.work.join("root").is_dir() {
+        let before = self.work.join("network-before");
+        // Without it the last tour was cleared whole; asking its engine anything would bring its bridge back.
+        if before.exists() && self.work.join("root").is_dir() {
             let ids = sh::read(self.command("dhow").current_dir(&self.work).args(["ps", "-aq"]))?;
             let ids: Vec<&str> = ids.lines().collect();
             if !ids.is_empty() {
@@ -76,10 +78,10 @@ impl Place {
             sh::remove(&self.work.join("registry.pid"))?;
         }
         self.wait_for_monitors()?;
-        if let Ok(before) = sh::text(&self.work.join("network-before")) {
-            HostNetwork::from_text(&before).restore()?;
+        if let Ok(text) = sh::text(&before) {
+            HostNetwork::from_text(&text).restore()?;
         }
-        sh::remove(&self.work.join("network-before"))
+        sh::remove(&before)
     }
 
     /// A monitor's last work is to heal its engine, bridge and rules included: they can be removed only after that.
